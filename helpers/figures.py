@@ -1,0 +1,115 @@
+"""The figures, all in one style. They take tables and pictures, never a network or a clip, and return a Figure.
+
+Every title ends with the data it shows, so that a figure can't be taken for one of other data.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from helpers.ravdess import CLASSES
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart
+COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73", "report": "#999999"}
+WIDTH = 7.2  # inches: a page's width
+
+
+def set_style():
+    """The one style of all figures: call it once in a notebook's set-up."""
+    sns.set_theme(context="paper", style="whitegrid", font="DejaVu Sans", font_scale=1.15)
+    plt.rcParams.update({
+        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+        "axes.titlesize": "medium", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
+    })  # fmt: skip
+
+
+def save(figure, path):
+    """Write a figure as PNG; returns it, so that a notebook shows it too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.part.png")
+    figure.savefig(draft, metadata={"Software": None})
+    draft.replace(path)
+    plt.close(figure)
+    return figure
+
+
+def picture_grid(pictures, titles, heading, columns=4):
+    """Pictures in a grid, a title under each."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, rows * WIDTH / columns * 0.72), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
+        ax.imshow(picture)
+        ax.set_title(title, y=-0.2, fontsize="small", fontweight="normal")
+    figure.suptitle(heading)
+    return figure
+
+
+def class_counts(counts, report, heading):
+    """Frames per class (rows) and split (columns), ours beside the report's; both are DataFrames of counts."""
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
+    for ax, split in zip(axes, counts, strict=True):
+        y = np.arange(len(CLASSES))
+        ax.barh(y - 0.2, counts[split], 0.38, color=COLOURS[split], label="here")
+        ax.barh(y + 0.2, report[split], 0.38, color=COLOURS["report"], label="report, 2020")
+        ax.set(yticks=y, title=split, xlabel="frames")
+        ax.set_yticklabels(CLASSES if ax is axes[0] else [])
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+        ax.legend(loc="lower right", fontsize="x-small", handlelength=1)
+    figure.suptitle(heading)
+    return figure
+
+
+def training_history(history, heading):
+    """Figure 7 of the report: accuracy and loss by epoch; the epoch of lowest validation loss is marked."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
+    best = history.loc[history["val_loss"].idxmin(), "epoch"]
+    for ax, what in zip(axes, ("accuracy", "loss"), strict=True):
+        ax.plot(history["epoch"], history[f"train_{what}"], color=COLOURS["train"], label="training")
+        ax.plot(history["epoch"], history[f"val_{what}"], color=COLOURS["val"], label="validation")
+        ax.axvline(best, color="0.35", linestyle=":", label=f"kept: epoch {best}")
+        ax.set(xlabel="epoch", ylabel=what if what == "accuracy" else "cross-entropy (nats)", title=what)
+        ax.set_ylim(bottom=0, top=1 if what == "accuracy" else None)
+        ax.legend(fontsize="x-small")
+    figure.suptitle(heading)
+    return figure
+
+
+def network_diagram(layers, heading):
+    """Figure 4 of the report: a box a layer, as the table (layer, output, weights, part) lists them, top to bottom."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.33 * len(layers) + 0.8))
+    fills = dict(zip(layers["part"].unique(), ("#EFEFEF", "#D6E8F5", "#FBE8C8"), strict=False))
+    for i, row in enumerate(layers.itertuples()):
+        ax.add_patch(plt.Rectangle((0, -i), 3, -0.8, facecolor=fills[row.part], edgecolor="0.4"))
+        ax.text(1.5, -i - 0.4, row.layer, ha="center", va="center", fontsize="small")
+        ax.text(3.2, -i - 0.4, " × ".join(map(str, row.output)), va="center", fontsize="small")
+        ax.text(6.4, -i - 0.4, f"{row.weights:,}" if row.weights else "", va="center", ha="right", fontsize="small")
+    for part, rows in layers.reset_index(drop=True).groupby("part", sort=False):
+        first, last = rows.index[0], rows.index[-1]
+        ax.plot([-0.15, -0.15], [-first - 0.02, -last - 0.78], color="0.4")
+        ax.text(-0.35, -(first + last) / 2 - 0.4, part, ha="right", va="center", fontsize="small")
+    for x, text, side in ((1.5, "layer", "center"), (3.2, "output", "left"), (6.4, "weights", "right")):
+        ax.text(x, 0.25, text, ha=side, fontsize="small", fontweight="bold")
+    ax.set(xlim=(-2.6, 6.5), ylim=(-len(layers), 0.8))
+    ax.axis("off")
+    figure.suptitle(heading)
+    return figure
+
+
+def confusion_pair(ours, report, split, heading, our_name, scores):
+    """Two confusion matrices side by side, ours and the report's: the share of each true class, and the counts.
+
+    `scores` holds the two accuracies, ours first.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.7), sharey=True)
+    names = (our_name, "report, 2020 (RAVDESS)")
+    for ax, counts, name, score in zip(axes, (ours, report), names, scores, strict=True):
+        share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+        sns.heatmap(share, ax=ax, vmin=0, vmax=1, cmap="Blues", annot=counts, fmt="d", cbar=False, square=True, linewidths=0.5)
+        ax.set(xlabel="predicted", ylabel="true" if ax is axes[0] else "", title=f"{name}\n{score:.1%} of {counts.to_numpy().sum():,}")
+        ax.tick_params(axis="x", rotation=35, labelrotation=35)
+        plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    figure.suptitle(heading)
+    return figure

@@ -1,0 +1,193 @@
+"""From clips to frames, as the report did: ffmpeg at 5/3 frames a second, sorted into an ImageFolder tree.
+
+One ffmpeg process a clip writes the pictures and lists the clip's own time stamps, from which the true time of each
+picture follows. Killed and run again, it goes on; a clip that can't be read is named at the end, the others are done.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from io import BytesIO
+
+import imageio_ffmpeg
+import pandas as pd
+from joblib import Parallel, delayed
+from PIL import Image
+from tqdm import tqdm
+
+from helpers.ravdess import REPORT_SPLIT, check_split, split_of
+from helpers.workspace import replacing
+
+FPS = Fraction(5, 3)  # frames a second kept; the report's frame counts follow from it
+WIDTH, HEIGHT = 640, 360
+FIT = f"scale={WIDTH}:{HEIGHT}:force_original_aspect_ratio=increase,crop={WIDTH}:{HEIGHT}"
+QUALITY = 2  # ffmpeg's -q:v for JPEG: 2 is the best
+RECIPE = f"{FPS} {FIT} q{QUALITY}"
+TIME_LIMIT = 600  # seconds that one clip may take
+
+COLUMNS = ["path", "clip", "actor", "sex", "emotion", "intensity", "statement", "repetition", "time_s", "split", "label"]
+
+
+def ffmpeg():
+    """The system's ffmpeg if there is one, else the one that imageio-ffmpeg brings."""
+    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
+    """Cut clips into `root/frames/<split>/<class>/<clip>_<k>.jpg` and write `root/frames.csv`, a row a frame.
+
+    Parameters
+    ----------
+    clips : dict of ClipName to Path, as `ravdess.find_clips` gives it
+    root : Path, the run's folder
+    split : {"train": actors, "val": actors, "test": actors}
+    jobs : ffmpeg processes at a time; -1 is one a core
+
+    Returns
+    -------
+    frames : DataFrame with `COLUMNS`; `path` is relative to `root`, `time_s` is the source frame's time in the clip
+    failed : list of (Path, reason), the clips that could not be used
+    """
+    check_split(split)
+    drafts, journal = root / ".drafts", root / "frames.jsonl"
+    shutil.rmtree(drafts, ignore_errors=True)
+    drafts.mkdir(parents=True)
+    records = _read_journal(journal)
+    records = {name: r for name in clips if (r := records.get(str(name))) and _is_current(r, name, clips[name], root, split)}
+    with replacing(journal) as file:
+        file.writelines(json.dumps(record) + "\n" for record in records.values())
+
+    todo = [name for name in clips if name not in records]
+    # ffmpeg does the work in processes of its own, so threads are enough to run them, and nothing is forked.
+    work = Parallel(jobs, prefer="threads", return_as="generator_unordered")(
+        delayed(_cut)(name, clips[name], root, drafts / str(name), split) for name in todo
+    )
+    failed = []
+    with open(journal, "a", encoding="utf-8") as file:
+        for name, record in tqdm(work, total=len(todo), desc="clips", file=sys.stdout, disable=not todo):
+            if "problem" in record:
+                failed.append((clips[name], record["problem"]))
+            else:
+                records[name] = record
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+    shutil.rmtree(drafts, ignore_errors=True)
+
+    frames = pd.DataFrame(
+        [row for name in sorted(records) for row in _rows(name, records[name], split)], columns=COLUMNS
+    )
+    kept = set(frames["path"])
+    for picture in root.glob("frames/*/*/*.jpg"):  # of clips that are gone, or that a new split has moved
+        if picture.relative_to(root).as_posix() not in kept:
+            picture.unlink()
+    with replacing(root / "frames.csv") as file:
+        frames.to_csv(file, index=False)
+    return frames, sorted(failed)
+
+
+def read_frames(path):
+    """Read `frames.csv`."""
+    return pd.read_csv(path)
+
+
+def still(path, time_s, width=WIDTH, height=HEIGHT):
+    """One picture of a clip, `time_s` seconds after its start, as a PIL image."""
+    command = [ffmpeg(), "-nostdin", "-v", "error", "-ss", f"{time_s:.3f}", "-i", f"file:{path}", "-map", "0:v:0"]
+    command += ["-vf", FIT, "-frames:v", "1", "-c:v", "png", "-f", "image2pipe", "-"]
+    return Image.open(BytesIO(subprocess.run(command, capture_output=True, check=True).stdout))
+
+
+def kept_frames(stamps, count, fps=FPS):
+    """Which source frames ffmpeg's `fps` filter keeps, as indices into their time stamps (seconds, ascending).
+
+    The filter rounds every stamp to the nearest tick of the new rate and keeps, for each tick, the last frame that is
+    not past it. It then stamps them 0, 0.6, 1.2, …, which is not when they were filmed: at 29.97 frames a second it
+    keeps frames 8, 26, 44, …, that is 0.27, 0.87, 1.47 s (FFmpeg, libavfilter/vf_fps.c; checked against the pictures
+    in tests/test_frames.py).
+    """
+    ticks = [int(stamp * fps + Fraction(1, 2)) for stamp in stamps]
+    return [max((i for i, tick in enumerate(ticks) if tick <= k), default=0) for k in range(count)]
+
+
+def _cut(name, path, root, draft, split):
+    """Cut one clip into the tree; returns (name, record), the record holding frame times or a `problem`."""
+    try:
+        stamp = _stamp(path)
+        if not stamp[0]:
+            return name, {"problem": "empty file"}
+        draft.mkdir()
+        times = _run_ffmpeg(path, draft)
+    except (OSError, ValueError) as problem:
+        return name, {"problem": str(problem)}
+    except subprocess.TimeoutExpired:
+        return name, {"problem": f"took longer than {TIME_LIMIT} s"}
+    target = root / _folder(name, split)
+    target.mkdir(parents=True, exist_ok=True)
+    for k in range(len(times)):
+        (draft / f"{k}.jpg").replace(target / f"{name}_{k:02d}.jpg")
+    return name, {"clip": str(name), "source": stamp, "recipe": RECIPE, "times": times}
+
+
+def _run_ffmpeg(path, folder):
+    """Write `0.jpg`, `1.jpg`, … into a folder; returns their true times in seconds. ValueError for a damaged clip."""
+    pictures = ["-map", "0:v:0", "-vf", f"fps={FPS},{FIT}", "-q:v", str(QUALITY), "-threads", "1", "-start_number", "0"]
+    stamps = ["-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"]  # a line a frame, nothing decoded for it
+    quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
+    done = subprocess.run(
+        [ffmpeg(), *quiet, "-threads", "1", "-i", f"file:{path.resolve()}", *pictures, "%d.jpg", *stamps],
+        cwd=folder,  # so that a % in the folder's own name is no pattern
+        capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT,
+    )  # fmt: skip
+    errors = re.findall(r"\[(?:error|fatal|panic)\] (.*)", done.stderr)
+    count = len(list(folder.glob("*.jpg")))
+    if "matches no streams" in done.stderr:
+        raise ValueError("no video stream")
+    if done.returncode or errors or not count:
+        raise ValueError(f"cut short, damaged or not a video (ffmpeg: {errors[0] if errors else 'no frame'})")
+    tick = Fraction(re.search(r"^#tb 0: (\S+)", done.stdout, re.M)[1])
+    packets = [[int(x) for x in line.split(",")[2:4]] for line in done.stdout.splitlines() if line[:1] == "0"]
+    shown = sorted(pts * tick for pts, _ in packets if pts >= 0)
+    end = float(max(pts + duration for pts, duration in packets) * tick)
+    if (length := re.search(r"Duration: (\d+):(\d+):([\d.]+)", done.stderr)) and shown:
+        whole = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3])
+        if end < whole - 0.5:
+            raise ValueError(f"cut short: {end:.1f} of {whole:.1f} s")
+    return [round(float(shown[i]), 4) for i in kept_frames(shown, count)]
+
+
+def _rows(name, record, split):
+    for k, time_s in enumerate(record["times"]):
+        yield {
+            "path": f"{_folder(name, split)}/{name}_{k:02d}.jpg", "clip": str(name), "actor": name.actor,
+            "sex": name.sex, "emotion": name.emotion.name.lower(), "intensity": name.intensity.name.lower(),
+            "statement": name.statement.name.lower(), "repetition": name.repetition, "time_s": time_s,
+            "split": split_of(name.actor, split), "label": name.label,
+        }  # fmt: skip
+
+
+def _folder(name, split):
+    return f"frames/{split_of(name.actor, split)}/{name.label}"
+
+
+def _stamp(path):
+    return [path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def _is_current(record, name, path, root, split):
+    same = record["recipe"] == RECIPE and record["source"] == _stamp(path)
+    return same and all((root / row["path"]).exists() for row in _rows(name, record, split))
+
+
+def _read_journal(journal):
+    """The records of clips done before, by clip; a last line that was cut off by a kill is passed over."""
+    records = {}
+    for line in journal.read_text("utf-8").splitlines() if journal.exists() else []:
+        try:
+            record = json.loads(line)
+            records[record["clip"]] = record
+        except ValueError:
+            continue
+    return records

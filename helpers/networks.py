@@ -1,0 +1,121 @@
+"""The networks: AlexNet's convolutions (the trunk), kept as ImageNet left them, and the report's head on top.
+
+AlexNet: Krizhevsky, 2014, arXiv:1404.5997, as torchvision has it. The head's three layers, 25600-192-128-5, are the
+2020 team's.
+"""
+
+import hashlib
+import logging
+import socket
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import AlexNet_Weights, alexnet
+
+from helpers.ravdess import CLASSES
+from helpers.workspace import SEED, UserError, shown
+
+HEAD_SIZES = (25600, 192, 128, len(CLASSES))
+PATIENCE = 10  # seconds given to a network that does not answer
+
+log = logging.getLogger(__name__)
+
+
+def alexnet_trunk(weights="imagenet"):
+    """AlexNet's convolutions: (n, 3, 360, 360) in, (n, 256, 10, 10) out; frozen.
+
+    `weights` is `"imagenet"` (torchvision's, downloaded once), `"none"` (random, the same every time) or the path of a
+    file that holds AlexNet's `features.*`. If ImageNet's can't be had, the trunk is random and says so in its `note`,
+    which goes with every table and figure that comes of it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        trunk = alexnet(weights=None).features
+    state = None
+    if weights == "imagenet":
+        state = _download()
+    elif weights != "none":
+        state = _read(weights)
+    if state is not None:
+        try:
+            trunk.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")})
+        except RuntimeError as problem:
+            raise UserError(f"{weights} does not hold AlexNet's features.*: {str(problem).splitlines()[-1].strip()}") from None
+    trunk.note = "" if state is not None else "random trunk"
+    return trunk.eval().requires_grad_(False)
+
+
+def report_head(seed=SEED):
+    """The head of the report's network: three fully connected layers with ReLU between, (n, 25600) in, (n, 5) out."""
+    inputs, first, second, outputs = HEAD_SIZES
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Linear(inputs, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, outputs)
+        )
+
+
+def fingerprint(network):
+    """Eight hexadecimal digits that change with any weight of a network."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def layers(network, shape):
+    """What a network does to one input, a row a layer: name, output shape (without the batch), number of weights."""
+    rows, x = [], torch.zeros(1, *shape)
+    for layer in network:
+        with torch.no_grad():
+            x = layer(x)
+        rows.append({"layer": type(layer).__name__, "output": tuple(x.shape[1:]), "weights": sum(p.numel() for p in layer.parameters())})
+    return rows
+
+
+def _read(path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"There is no file of weights at {shown(path)}: set WEIGHTS to imagenet, none or a file.") from None
+    except Exception as problem:  # torch has many ways to say that a file is not a checkpoint
+        raise UserError(f"{shown(path)} is no file of PyTorch weights ({type(problem).__name__}).") from None
+
+
+def _download():
+    """torchvision's ImageNet weights from its own cache or the network; None, with one line that says so, without."""
+    url = AlexNet_Weights.IMAGENET1K_V1.url
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not cached.exists() and not _answers(url):
+        log.warning("ImageNet weights could not be fetched from %s: the trunk is RANDOM.", url)
+        return None
+    patience, _ = socket.getdefaulttimeout(), socket.setdefaulttimeout(PATIENCE)
+    try:
+        return AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as problem:
+        log.warning("ImageNet weights could not be loaded (%s): the trunk is RANDOM.", problem)
+        return None
+    finally:
+        socket.setdefaulttimeout(patience)
+
+
+def _answers(url):
+    """Whether a server answers within `PATIENCE` seconds. In a thread, since looking up a name has no time limit."""
+    found = threading.Event()
+
+    def ask():
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
+            found.set()
+        except (OSError, urllib.error.URLError):
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return found.is_set()

@@ -1,0 +1,203 @@
+"""RAVDESS: its file names, its five classes here, its actors, and how to get it.
+
+The grammar of the names is the data set's own (Livingstone and Russo, 2018, doi:10.5281/zenodo.1188976);
+the five classes and the split by actor are those of the 2020 report.
+"""
+
+import re
+import shutil
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path, PurePosixPath
+
+import pooch
+
+from helpers.workspace import UserError, replacing
+
+DOI = "doi:10.5281/zenodo.1188976"
+ZIP_GB, CLIPS_GB = 0.6, 0.35  # of one actor, rounded up: the archive, and the clips of one modality in it
+
+CLASSES = ("AngryFearful", "Disgust", "Happy", "NeutralCalm", "Sad")
+REPORT_SPLIT = {"train": range(1, 15), "val": range(15, 20), "test": range(20, 25)}  # actors
+
+
+class Modality(IntEnum):
+    """What a file holds. 01 and 02 show the same pictures."""
+
+    AUDIO_VIDEO = 1
+    VIDEO_ONLY = 2
+    AUDIO_ONLY = 3
+
+
+Channel = IntEnum("Channel", "SPEECH SONG")
+Emotion = IntEnum("Emotion", "NEUTRAL CALM HAPPY SAD ANGRY FEARFUL DISGUST SURPRISED")
+Intensity = IntEnum("Intensity", "NORMAL STRONG")
+Statement = IntEnum("Statement", "KIDS DOGS")  # "Kids are talking by the door", "Dogs are sitting by the door"
+
+CLASS_OF = {  # surprised (08) is left out, as the report did
+    Emotion.NEUTRAL: "NeutralCalm", Emotion.CALM: "NeutralCalm", Emotion.HAPPY: "Happy", Emotion.SAD: "Sad",
+    Emotion.ANGRY: "AngryFearful", Emotion.FEARFUL: "AngryFearful", Emotion.DISGUST: "Disgust",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, order=True)
+class ClipName:
+    """The seven two-digit parts of a RAVDESS file name. `str()` gives the name back, without its ending."""
+
+    modality: Modality
+    channel: Channel
+    emotion: Emotion
+    intensity: Intensity
+    statement: Statement
+    repetition: int  # 1 or 2
+    actor: int  # 1 to 24; odd numbers are men, even numbers women
+
+    @classmethod
+    def parse(cls, name):
+        """Read `"01-01-05-02-01-01-12"`, with or without a folder and an ending; ValueError says what is wrong."""
+        stem = PurePosixPath(name).stem
+        if not re.fullmatch("[0-9]{2}(-[0-9]{2}){6}", stem):
+            raise ValueError("the name is not seven two-digit numbers joined by hyphens")
+        *codes, repetition, actor = map(int, stem.split("-"))
+        kinds = (Modality, Channel, Emotion, Intensity, Statement)
+        for kind, code in zip(kinds, codes, strict=True):
+            if code not in set(kind):
+                raise ValueError(f"RAVDESS has no {kind.__name__.lower()} {code:02d}")
+        if repetition not in (1, 2) or not 1 <= actor <= 24:
+            raise ValueError(f"RAVDESS has no repetition {repetition:02d} of actor {actor:02d}")
+        made = cls(*(kind(code) for kind, code in zip(kinds, codes, strict=True)), repetition, actor)
+        if made.emotion == Emotion.NEUTRAL and made.intensity == Intensity.STRONG:
+            raise ValueError("RAVDESS has no strong neutral")
+        return made
+
+    def __str__(self):
+        return "-".join(f"{part:02d}" for part in (self.modality, *self.performance))
+
+    @property
+    def performance(self):
+        """All but the modality: two files with the same performance show the same pictures."""
+        return self.channel, self.emotion, self.intensity, self.statement, self.repetition, self.actor
+
+    @property
+    def sex(self):
+        return "male" if self.actor % 2 else "female"
+
+    @property
+    def label(self):
+        """One of `CLASSES`, or None for surprised."""
+        return CLASS_OF.get(self.emotion)
+
+
+def check_split(split):
+    """Return `split` ({name: actors}) if no actor stands in two of its parts, else raise ValueError."""
+    twice = [actor for actor, n in Counter(a for part in split.values() for a in part).items() if n > 1]
+    if twice:
+        raise ValueError(f"Actors {sorted(twice)} are in two parts of the split: each actor may be in one only.")
+    return split
+
+
+def split_of(actor, split=REPORT_SPLIT):
+    """The part of the split ("train", "val" or "test") that holds an actor."""
+    return next(name for name, actors in split.items() if actor in actors)
+
+
+def find_clips(folder, song=False):
+    """Find the clips to use below a folder, and say of every other `.mp4` why it is not used.
+
+    Of each performance one file is taken: audio and video (01, as the report did), else video only (02).
+
+    Returns
+    -------
+    clips : dict of ClipName to Path, sorted by name
+    skipped : list of (Path, reason)
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder of clips at {folder}: point DATA at one that holds Actor_NN/*.mp4.")
+    best, skipped = {}, []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() == ".mp4"):
+        try:
+            name = ClipName.parse(path.name)
+        except ValueError as problem:
+            skipped.append((path, f"wrong name: {problem}"))
+            continue
+        if reason := _unused(name, path, song):
+            skipped.append((path, reason))
+        elif name.performance not in best:
+            best[name.performance] = name, path
+        elif (first := best[name.performance])[0].modality <= name.modality:
+            skipped.append((path, "the same performance once more"))
+        else:
+            best[name.performance] = name, path
+            skipped.append((first[1], "the same performance once more"))
+    return dict(sorted(best.values())), skipped
+
+
+def _unused(name, path, song):
+    if not path.is_file():
+        return "not a file"
+    if name.modality == Modality.AUDIO_ONLY:
+        return "audio only"
+    if name.channel == Channel.SONG and not song:
+        return "song"
+    return None if name.label else f"{name.emotion.name.lower()}: in none of the five classes"
+
+
+def zenodo(folder):
+    """A pooch over the RAVDESS record, which holds the archives' names and checksums (asks Zenodo for them)."""
+    source = pooch.create(path=folder, base_url=f"{DOI}/", retry_if_failed=4)
+    source.load_registry_from_doi()
+    return source
+
+
+def fetch(actors, folder, modality=Modality.AUDIO_VIDEO, keep_zips=False, source=None):
+    """Download the speech clips of some actors into `folder/Actor_NN/`; run again, it goes on with the next actor.
+
+    Parameters
+    ----------
+    actors : iterable of int
+    modality : the one kind of file taken out of each archive
+    keep_zips : keep each archive (about 0.5 GB) once its clips are out
+    source : a `pooch.Pooch`; without one, `zenodo(folder)`
+
+    Returns the number of clips now there, by actor. UserError if the disk is too small or an archive is damaged.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {actor: folder / f"Actor_{actor:02d}" / f".modality-{modality:02d}-complete" for actor in sorted(set(actors))}
+    todo = [actor for actor, mark in done.items() if not mark.exists()]
+    need = len(todo) * CLIPS_GB + (len(todo) if keep_zips else bool(todo)) * ZIP_GB
+    free = shutil.disk_usage(folder).free / 1e9
+    if need > free:
+        raise UserError(f"{len(todo)} actors need {need:.1f} GB at {folder}, and {free:.1f} GB are free: ask for fewer.")
+    for actor in todo:
+        try:
+            source = source or zenodo(folder)
+            archive = Path(source.fetch(f"Video_Speech_Actor_{actor:02d}.zip", progressbar=True))
+        except (OSError, ValueError) as problem:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+            raise UserError(f"Actor {actor:02d} could not be downloaded ({problem}): run this again to go on.") from problem
+        try:
+            _unpack(archive, folder, actor, modality)
+        except zipfile.BadZipFile as problem:
+            raise UserError(f"{archive} is damaged ({problem}): delete it and fetch again.") from problem
+        done[actor].touch()
+        if not keep_zips:
+            archive.unlink()
+    return {actor: len(list(mark.parent.glob("*.mp4"))) for actor, mark in done.items()}
+
+
+def _unpack(archive, folder, actor, modality):
+    """Take one actor's clips of one modality out of an archive, by their names alone: its paths are not trusted."""
+    target = folder / f"Actor_{actor:02d}"
+    target.mkdir(exist_ok=True)
+    with zipfile.ZipFile(archive) as zipped:
+        for entry in zipped.infolist():
+            try:
+                name = ClipName.parse(entry.filename)
+            except ValueError:
+                continue
+            if name.actor == actor and name.modality == modality and not entry.is_dir():
+                with zipped.open(entry) as clip, replacing(target / f"{name}.mp4", "wb") as file:
+                    shutil.copyfileobj(clip, file)

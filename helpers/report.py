@@ -1,0 +1,111 @@
+"""`make report` and `make publish`: run the notebooks in order over a folder of clips, and put a run's results on show.
+
+`python -m helpers.report` executes copies of the notebooks into the run's folder and changes no tracked file.
+`python -m helpers.report publish` (RUN in the environment) puts a run's figures, tables and notebooks into the repository.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from helpers.workspace import REPOSITORY, SAMPLE, UserError, open_run, replacing, shown
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+MARKED = r"(<!-- begin {0} -->\n).*?(<!-- end {0} -->)"
+
+
+def execute(path, target):
+    """Execute a copy of a notebook, in the notebook's own folder, and keep it at `target` even if a cell fails."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", coalesce_streams=True, record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )  # fmt: skip
+    try:
+        client.execute()
+    except CellExecutionError as problem:
+        raise UserError(f"{path.stem} stopped: {problem.ename}: {problem.evalue}; see {shown(target)}.") from None
+    except DeadKernelError:
+        raise UserError(f"{path.stem} stopped: its kernel died, most often for lack of memory.") from None
+    finally:
+        with replacing(target) as file:
+            nbformat.write(notebook, file)
+
+
+def make_report():
+    """Execute all notebooks for the run that the environment describes, and print its results."""
+    run = open_run()
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    print(f"{run.title}: clips from {shown(run.data)}, results to {shown(run.root)}/", flush=True)
+    for i, path in enumerate(notebooks, 1):
+        print(f"[{i}/{len(notebooks)}] {path.stem} … ", end="", flush=True)
+        start = time.monotonic()
+        try:
+            execute(path, run.path(path.name))
+        finally:
+            print(f"{time.monotonic() - start:.0f} s", flush=True)
+    print(f"\n{summary(json.loads((run.root / 'metrics.json').read_text('utf-8')))}\n")
+    for name, what in (
+        ("report.md", "the tables and figures, to read"), ("imgs", "figures"), ("metrics.json", "numbers"),
+        ("predictions", "a row a frame, for each model"), ("frames.csv", "the frames"), ("*.ipynb", "the executed notebooks"),
+    ):  # fmt: skip
+        print(f"  {shown(run.root / name):<40} {what}")
+
+
+def summary(metrics):
+    """The results as a table of plain text: model, split, frames, accuracy, macro recall."""
+    lines = [f"{'model':<16}{'split':<8}{'frames':>8}{'accuracy':>10}{'macro recall':>14}  {metrics['data']}"]
+    for row in metrics["scores"]:
+        numbers = f"{row['frames']:>8}{row['accuracy']:>10.1%}{row['macro_recall']:>14.1%}"
+        lines.append(f"{row['model']:<16}{row['split']:<8}{numbers}  {row['note']}".rstrip())
+    return "\n".join(lines)
+
+
+def marked(name, text):
+    """A part of a document between its markers, as `publish` finds it."""
+    return f"<!-- begin {name} -->\n{text.strip()}\n<!-- end {name} -->"
+
+
+def publish(name, repository=REPOSITORY):
+    """Put the figures of run `name` into imgs/, its tables into the README and, of the sample, its notebooks too."""
+    run = open_run().root.parent / name
+    if not (run / "metrics.json").exists():
+        raise UserError(f"There is no finished run at {shown(run)}: make report first.")
+    figures = sorted((run / "imgs").glob("*.png"))
+    for figure in figures:
+        shutil.copyfile(figure, repository / "imgs" / figure.name)
+
+    readme = (repository / "README.md").read_text("utf-8")
+    report = (run / "report.md").read_text("utf-8")
+    parts = re.findall(r"<!-- begin (\w+) -->", readme)
+    for part in parts:
+        if not (found := re.search(MARKED.format(part), report, re.S)):
+            raise UserError(f"{shown(run / 'report.md')} has no part “{part}”, which the README shows: make report first.")
+        readme = re.sub(MARKED.format(part), lambda _, found=found: found[0], readme, flags=re.S)
+    with replacing(repository / "README.md") as file:
+        file.write(readme)
+
+    notebooks = sorted(run.glob("[0-9][0-9]_*.ipynb")) if name == SAMPLE.name else []
+    for path in notebooks:
+        stored, executed = (nbformat.read(p, as_version=4) for p in (repository / "notebooks" / path.name, path))
+        if [c.source for c in stored.cells] != [c.source for c in executed.cells]:
+            raise UserError(f"{path.stem} was changed after it was run: make report first.")
+        shutil.copyfile(path, repository / "notebooks" / path.name)
+    print(f"Published {len(figures)} figures, {len(parts)} parts of the README and {len(notebooks)} notebooks from {shown(run)}.")
+
+
+if __name__ == "__main__":
+    try:
+        if sys.argv[1:] == ["publish"]:
+            publish(os.environ.get("RUN") or SAMPLE.name)
+        else:
+            make_report()
+    except UserError as problem:
+        sys.exit(f"\n{problem}")

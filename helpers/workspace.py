@@ -1,0 +1,99 @@
+"""Where things lie, and the few settings: each can be set in the environment.
+
+| variable  | what it is                                                           | without it                          |
+|-----------|----------------------------------------------------------------------|-------------------------------------|
+| `DATA`    | a folder of clips, `Actor_NN/*.mp4`                                   | `data/ravdess` if it holds clips, else `data/sample` |
+| `RUNS`    | the folder that runs are written to                                   | `data/runs`                         |
+| `WEIGHTS` | AlexNet's convolutions: `imagenet`, `none` (random), or a file of them | `imagenet`                          |
+
+Relative paths are meant from the repository's top.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SAMPLE, RAVDESS = REPOSITORY / "data" / "sample", REPOSITORY / "data" / "ravdess"
+SEED = 2020
+
+
+class UserError(RuntimeError):
+    """Something the user can put right: one sentence says what, where and what to do. Notebooks show it bare."""
+
+    def _render_traceback_(self):
+        return [f"{type(self).__name__}: {self}"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run over one folder of clips; everything it makes lies below `root`."""
+
+    data: Path
+    root: Path
+
+    @property
+    def name(self):
+        return self.root.name
+
+    @property
+    def title(self):
+        """The data by name, as figures and tables give it."""
+        known = {SAMPLE: "drawn sample", RAVDESS: "RAVDESS"}
+        return known.get(self.data, self.data.name.replace("-", " "))
+
+    def path(self, *parts):
+        """A path below the run, its folder made."""
+        path = self.root.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def need(self, *parts, notebook):
+        """The path of something an earlier notebook wrote; UserError names that notebook if it is not there."""
+        path = self.root.joinpath(*parts)
+        if not path.exists():
+            raise UserError(f"{shown(path)} is not there yet: run {notebook} first (with the same DATA and RUNS).")
+        return path
+
+
+def open_run():
+    """The run that the environment describes."""
+    data = _folder("DATA") or (RAVDESS if any(RAVDESS.glob("Actor_*/*.mp4")) else SAMPLE)
+    if not data.is_dir():
+        raise UserError(f"There is no folder of clips at {data}: point DATA at one that holds Actor_NN/*.mp4.")
+    runs = _folder("RUNS") or REPOSITORY / "data" / "runs"
+    return Run(data, runs / data.name)
+
+
+def weights():
+    """`"imagenet"`, `"none"`, or the path of a file of weights."""
+    value = os.environ.get("WEIGHTS") or "imagenet"
+    return value if value in ("imagenet", "none") else _folder("WEIGHTS")
+
+
+def _folder(variable):
+    value = os.environ.get(variable)
+    # A notebook runs in its own folder, make at the top: relative paths are meant from the top in both.
+    return (REPOSITORY / Path(value).expanduser()).resolve() if value else None
+
+
+def shown(path):
+    """A path as it is shown to a reader: from the repository's top where it lies inside."""
+    path = Path(path)
+    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else str(path)
+
+
+@contextlib.contextmanager
+def replacing(path, mode="w"):
+    """Open a file that takes its name only once it is whole, so that a half-written one never looks finished."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(draft, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+            yield file
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
