@@ -42,9 +42,8 @@ def read_predictions(path):
     table = pd.read_csv(path, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in table]:
         raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: write it with write_predictions.")
-    if unknown := sorted(set(table["label"]) | set(table["predicted"]) - set(CLASSES) - {""}):
-        if unknown := [name for name in unknown if name not in CLASSES]:
-            raise UserError(f"{shown(path)} has classes that are not ours: {', '.join(map(str, unknown))}.")
+    if unknown := sorted((set(table["label"]) | set(table["predicted"])) - set(CLASSES)):
+        raise UserError(f"{shown(path)} has classes that are not ours: {', '.join(map(str, unknown))}.")
     if twice := int(table["path"].duplicated().sum()):
         raise UserError(f"{shown(path)} has {twice} frames more than once: each frame may stand there once.")
     return table
@@ -98,17 +97,88 @@ def report_2020():
     return published
 
 
-def recomputed_accuracy(counts):
-    """(right, all) of a confusion matrix: the report's accuracies follow from its own matrices."""
+def right_of_all(counts):
+    """(right, all) of a confusion matrix."""
     return int(np.trace(counts.to_numpy())), int(counts.to_numpy().sum())
 
 
-def markdown(table, **formats):
-    """A DataFrame as a Markdown table; `formats` gives a format per column, such as `accuracy="{:.1%}"`."""
-    shown_table = table.copy().astype(object)
-    for column, form in formats.items():
-        shown_table[column] = [form.format(value) for value in table[column]]
-    head = [table.index.name or "", *table.columns] if table.index.dtype == object else list(table.columns)
-    rows = shown_table.reset_index().to_numpy() if len(head) > len(table.columns) else shown_table.to_numpy()
-    lines = [head, ["-"] * len(head), *rows]
+def in_words(model, table, data):
+    """What the test actors say about a model, as a paragraph of Markdown."""
+    note = table["note"].iloc[0]
+    where = f"the {data}, {note}" if note else f"the {data}"
+    counts = confusion(table, "test")
+    if not counts.to_numpy().sum():
+        return f"**{model}**: the {data} has no frames of the test actors."
+    share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    recall = pd.Series(np.diag(share), CLASSES)
+    mistakes = share.mask(np.eye(len(CLASSES), dtype=bool)).stack()
+    (played, said), how_often = mistakes.idxmax(), mistakes.max()
+    right, n = right_of_all(counts)
+    clips = clip_accuracy(table, "test")
+    return (
+        f"On {where}, **{model}** names {right / n:.1%} of {n:,} test frames correctly, and {clips:.1%} of test clips "
+        f"by the mean probability over a clip's frames. It finds {recall.idxmax()} best ({recall.max():.0%} of its "
+        f"frames) and {recall.idxmin()} worst ({recall.min():.0%}). Its most frequent mistake is to take {played} for "
+        f"{said} ({how_often:.0%} of {played} frames)."
+    )
+
+
+def results(predictions, data):
+    """The results table: a row a model and split, then the report's published figures, which are of other data."""
+    parts = [scores(table).assign(model=model, data=data) for model, table in predictions.items()]
+    published = report_2020()
+    for split, counts in published["confusion"].items():
+        (right, n), recalls = right_of_all(counts), np.diag(counts) / counts.sum(axis=1)
+        row = {
+            "model": "AlexNet, 2020",
+            "split": split,
+            "frames": n,
+            "accuracy": right / n,
+            "macro_recall": recalls.mean(),
+        }
+        parts.append(pd.DataFrame([{**row, "note": "published; rarer classes counted twice"}]))
+    row = {"model": "Rekognition, 2020", "split": "test", "accuracy": published["rekognition_accuracy"]["test"]}
+    parts.append(pd.DataFrame([{**row, "note": "published"}]))
+    table = pd.concat(parts, ignore_index=True).fillna({"data": "RAVDESS"})
+    return table[["model", "data", "split", "frames", "accuracy", "macro_recall", "note"]]
+
+
+def results_markdown(table):
+    """The results table as Markdown, shares in percent."""
+    percent = lambda share: "" if pd.isna(share) else f"{share:.1%}"  # noqa: E731
+    return markdown(
+        pd.DataFrame({
+            "Model": table["model"], "Data": table["data"], "Split": table["split"].map(SPLITS),
+            "Frames": ["" if pd.isna(n) else f"{n:,.0f}" for n in table["frames"]],
+            "Accuracy": table["accuracy"].map(percent), "Macro recall": table["macro_recall"].map(percent),
+            "Note": table["note"],
+        })
+    )  # fmt: skip
+
+
+def markdown(table, index=False):
+    """A DataFrame as a Markdown table."""
+    table = table.reset_index(names="") if index else table
+    lines = [table.columns, ["-"] * table.shape[1], *table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def write_results(root, data, table, parts, figures):
+    """Write what `make report` and `make publish` read: `metrics.json`, and `report.md` with each part between markers.
+
+    Parameters
+    ----------
+    root : Path, the run's folder
+    data : str, the data by name
+    table : DataFrame, as `results` gives it
+    parts : {name: Markdown}, the parts of `report.md` that a README may show between markers of the same name
+    figures : {title: name of a file in imgs/}
+    """
+    ours = table[~table["note"].str.startswith("published")].drop(columns="data").astype({"frames": int})
+    with replacing(root / "metrics.json") as file:
+        json.dump({"data": data, "scores": ours.to_dict("records")}, file, indent=1)
+    text = [f"# Reading emotion off faces: results on the {data}"]
+    text += [f"<!-- begin {name} -->\n{part.strip()}\n<!-- end {name} -->" for name, part in parts.items()]
+    text += [f"## {title}\n\n![{title}](imgs/{name})" for title, name in figures.items()]
+    with replacing(root / "report.md") as file:
+        file.write("\n\n".join(text) + "\n")

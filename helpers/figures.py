@@ -98,17 +98,20 @@ def network_diagram(layers, heading):
     return figure
 
 
-def confusion_pair(ours, report, split, heading, our_name, scores):
-    """Two confusion matrices side by side, ours and the report's: the share of each true class, and the counts.
-
-    `scores` holds the two accuracies, ours first.
-    """
+def confusion_pair(ours, report, heading, our_name):
+    """Two confusion matrices side by side, ours and the report's: the share of each true class, and the counts."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.7), sharey=True)
     names = (our_name, "report, 2020 (RAVDESS)")
-    for ax, counts, name, score in zip(axes, (ours, report), names, scores, strict=True):
+    for ax, counts, name in zip(axes, (ours, report), names, strict=True):
+        total, right = counts.to_numpy().sum(), counts.to_numpy().trace()
         share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-        sns.heatmap(share, ax=ax, vmin=0, vmax=1, cmap="Blues", annot=counts, fmt="d", cbar=False, square=True, linewidths=0.5)
-        ax.set(xlabel="predicted", ylabel="true" if ax is axes[0] else "", title=f"{name}\n{score:.1%} of {counts.to_numpy().sum():,}")
+        style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
+        sns.heatmap(share, ax=ax, annot=counts, fmt="d", **style)
+        ax.set(
+            xlabel="predicted",
+            ylabel="true" if ax is axes[0] else "",
+            title=f"{name}\n{right / total:.1%} of {total:,} frames",
+        )
         ax.tick_params(axis="x", rotation=35, labelrotation=35)
         plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
     figure.suptitle(heading)

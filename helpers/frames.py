@@ -4,6 +4,7 @@ One ffmpeg process a clip writes the pictures and lists the clip's own time stam
 picture follows. Killed and run again, it goes on; a clip that can't be read is named at the end, the others are done.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from helpers.ravdess import REPORT_SPLIT, check_split, split_of
-from helpers.workspace import replacing
+from helpers.workspace import UserError, replacing, shown
 
 FPS = Fraction(5, 3)  # frames a second kept; the report's frame counts follow from it
 WIDTH, HEIGHT = 640, 360
@@ -28,7 +29,7 @@ QUALITY = 2  # ffmpeg's -q:v for JPEG: 2 is the best
 RECIPE = f"{FPS} {FIT} q{QUALITY}"
 TIME_LIMIT = 600  # seconds that one clip may take
 
-COLUMNS = ["path", "clip", "actor", "sex", "emotion", "intensity", "statement", "repetition", "time_s", "split", "label"]
+COLUMNS = "path clip actor sex emotion intensity statement repetition time_s split label".split()
 
 
 def ffmpeg():
@@ -55,8 +56,9 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
     drafts, journal = root / ".drafts", root / "frames.jsonl"
     shutil.rmtree(drafts, ignore_errors=True)
     drafts.mkdir(parents=True)
-    records = _read_journal(journal)
-    records = {name: r for name in clips if (r := records.get(str(name))) and _is_current(r, name, clips[name], root, split)}
+    before = _read_journal(journal)
+    records = {name: before[str(name)] for name in clips if str(name) in before}
+    records = {name: r for name, r in records.items() if _is_current(r, name, clips[name], root, split)}
     with replacing(journal) as file:
         file.writelines(json.dumps(record) + "\n" for record in records.values())
 
@@ -88,6 +90,20 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
     return frames, sorted(failed)
 
 
+def check_no_leak(frames, root):
+    """Check that no actor and no picture (by content) is in two splits; returns how many of each there are.
+
+    UserError names the first that is: a model that has seen a face, or the very picture, would be tested on it.
+    """
+    digests = [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in frames["path"]]
+    for what, key in (("actor", frames["actor"]), ("picture", pd.Series(digests, frames.index))):
+        splits = frames.groupby(key)["split"].nunique()
+        if (splits > 1).any():
+            first = frames.loc[key == splits.idxmax(), "path"].iloc[0]
+            raise UserError(f"One {what} is in two splits, see {shown(root / first)}: check the clips' names.")
+    return {"actors": frames["actor"].nunique(), "pictures": len(set(digests))}
+
+
 def read_frames(path):
     """Read `frames.csv`."""
     return pd.read_csv(path)
@@ -98,6 +114,24 @@ def still(path, time_s, width=WIDTH, height=HEIGHT):
     command = [ffmpeg(), "-nostdin", "-v", "error", "-ss", f"{time_s:.3f}", "-i", f"file:{path}", "-map", "0:v:0"]
     command += ["-vf", FIT, "-frames:v", "1", "-c:v", "png", "-f", "image2pipe", "-"]
     return Image.open(BytesIO(subprocess.run(command, capture_output=True, check=True).stdout))
+
+
+def one_of_each_emotion(clips, time_s=1.5):
+    """A picture of each emotion, in alphabetical order: {ClipName: picture}.
+
+    Strong clips and actors not yet shown come first; a clip that can't be read is passed over.
+    """
+    chosen = {}
+    for emotion in sorted({name.emotion for name in clips}, key=lambda emotion: emotion.name):
+        shown_actors = {name.actor for name in chosen}
+        names = [name for name in clips if name.emotion == emotion]
+        for name in sorted(names, key=lambda n: (n.actor in shown_actors, -n.intensity, n.actor, n)):
+            try:
+                chosen[name] = still(clips[name], time_s)
+                break
+            except (OSError, subprocess.CalledProcessError):
+                continue
+    return chosen
 
 
 def kept_frames(stamps, count, fps=FPS):

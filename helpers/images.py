@@ -13,7 +13,7 @@ REPORT_TRANSFORM = v2.Compose(
 
 
 class FrameDataset(torch.utils.data.Dataset):
-    """Pictures by path: item i is a float tensor (3, 360, 360) in 0..1, or whatever `transform` makes of the picture."""
+    """Pictures by path: item i is what `transform` makes of it, a float tensor (3, 360, 360) in 0..1."""
 
     def __init__(self, paths, transform=REPORT_TRANSFORM):
         self.paths, self.transform = list(paths), transform

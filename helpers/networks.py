@@ -42,9 +42,10 @@ def alexnet_trunk(weights="imagenet"):
         state = _read(weights)
     if state is not None:
         try:
-            trunk.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")})
+            trunk.load_state_dict({k[9:]: v for k, v in state.items() if k.startswith("features.")})
         except RuntimeError as problem:
-            raise UserError(f"{weights} does not hold AlexNet's features.*: {str(problem).splitlines()[-1].strip()}") from None
+            reason = str(problem).splitlines()[-1].strip()
+            raise UserError(f"{weights} does not hold AlexNet's features.*: {reason}") from None
     trunk.note = "" if state is not None else "random trunk"
     return trunk.eval().requires_grad_(False)
 
@@ -73,7 +74,8 @@ def layers(network, shape):
     for layer in network:
         with torch.no_grad():
             x = layer(x)
-        rows.append({"layer": type(layer).__name__, "output": tuple(x.shape[1:]), "weights": sum(p.numel() for p in layer.parameters())})
+        count = sum(weight.numel() for weight in layer.parameters())
+        rows.append({"layer": type(layer).__name__, "output": tuple(x.shape[1:]), "weights": count})
     return rows
 
 
@@ -81,7 +83,7 @@ def _read(path):
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"There is no file of weights at {shown(path)}: set WEIGHTS to imagenet, none or a file.") from None
+        raise UserError(f"There is no file {shown(path)}: set WEIGHTS to imagenet, none or a file.") from None
     except Exception as problem:  # torch has many ways to say that a file is not a checkpoint
         raise UserError(f"{shown(path)} is no file of PyTorch weights ({type(problem).__name__}).") from None
 

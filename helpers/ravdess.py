@@ -23,6 +23,9 @@ CLASSES = ("AngryFearful", "Disgust", "Happy", "NeutralCalm", "Sad")
 REPORT_SPLIT = {"train": range(1, 15), "val": range(15, 20), "test": range(20, 25)}  # actors
 
 
+NO_CLASS = "surprised: in none of the five classes"
+
+
 class Modality(IntEnum):
     """What a file holds. 01 and 02 show the same pictures."""
 
@@ -142,7 +145,7 @@ def _unused(name, path, song):
         return "audio only"
     if name.channel == Channel.SONG and not song:
         return "song"
-    return None if name.label else f"{name.emotion.name.lower()}: in none of the five classes"
+    return None if name.label else NO_CLASS
 
 
 def zenodo(folder):
@@ -166,18 +169,21 @@ def fetch(actors, folder, modality=Modality.AUDIO_VIDEO, keep_zips=False, source
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    done = {actor: folder / f"Actor_{actor:02d}" / f".modality-{modality:02d}-complete" for actor in sorted(set(actors))}
+    mark = f".modality-{modality:02d}-complete"
+    done = {actor: folder / f"Actor_{actor:02d}" / mark for actor in sorted(set(actors))}
     todo = [actor for actor, mark in done.items() if not mark.exists()]
     need = len(todo) * CLIPS_GB + (len(todo) if keep_zips else bool(todo)) * ZIP_GB
     free = shutil.disk_usage(folder).free / 1e9
     if need > free:
-        raise UserError(f"{len(todo)} actors need {need:.1f} GB at {folder}, and {free:.1f} GB are free: ask for fewer.")
+        raise UserError(f"{len(todo)} actors need {need:.1f} GB, and {free:.1f} GB are free at {folder}.")
     for actor in todo:
         try:
             source = source or zenodo(folder)
             archive = Path(source.fetch(f"Video_Speech_Actor_{actor:02d}.zip", progressbar=True))
         except (OSError, ValueError) as problem:  # requests' errors are OSErrors; a wrong checksum is a ValueError
-            raise UserError(f"Actor {actor:02d} could not be downloaded ({problem}): run this again to go on.") from problem
+            raise UserError(
+                f"Actor {actor:02d} could not be fetched ({problem}): run this again to go on."
+            ) from problem
         try:
             _unpack(archive, folder, actor, modality)
         except zipfile.BadZipFile as problem:

@@ -1,7 +1,7 @@
 """`make report` and `make publish`: run the notebooks in order over a folder of clips, and put a run's results on show.
 
 `python -m helpers.report` executes copies of the notebooks into the run's folder and changes no tracked file.
-`python -m helpers.report publish` (RUN in the environment) puts a run's figures, tables and notebooks into the repository.
+`python -m helpers.report publish` (RUN in the environment) puts a run's results into the repository.
 """
 
 import json
@@ -26,6 +26,7 @@ def execute(path, target):
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", coalesce_streams=True, record_timing=False,
+        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )  # fmt: skip
     try:
@@ -54,7 +55,7 @@ def make_report():
     print(f"\n{summary(json.loads((run.root / 'metrics.json').read_text('utf-8')))}\n")
     for name, what in (
         ("report.md", "the tables and figures, to read"), ("imgs", "figures"), ("metrics.json", "numbers"),
-        ("predictions", "a row a frame, for each model"), ("frames.csv", "the frames"), ("*.ipynb", "the executed notebooks"),
+        ("predictions", "a row a frame, for each model"), ("*.ipynb", "the executed notebooks"),
     ):  # fmt: skip
         print(f"  {shown(run.root / name):<40} {what}")
 
@@ -66,11 +67,6 @@ def summary(metrics):
         numbers = f"{row['frames']:>8}{row['accuracy']:>10.1%}{row['macro_recall']:>14.1%}"
         lines.append(f"{row['model']:<16}{row['split']:<8}{numbers}  {row['note']}".rstrip())
     return "\n".join(lines)
-
-
-def marked(name, text):
-    """A part of a document between its markers, as `publish` finds it."""
-    return f"<!-- begin {name} -->\n{text.strip()}\n<!-- end {name} -->"
 
 
 def publish(name, repository=REPOSITORY):
@@ -87,7 +83,7 @@ def publish(name, repository=REPOSITORY):
     parts = re.findall(r"<!-- begin (\w+) -->", readme)
     for part in parts:
         if not (found := re.search(MARKED.format(part), report, re.S)):
-            raise UserError(f"{shown(run / 'report.md')} has no part “{part}”, which the README shows: make report first.")
+            raise UserError(f"{shown(run / 'report.md')} has no part “{part}” for the README: make report first.")
         readme = re.sub(MARKED.format(part), lambda _, found=found: found[0], readme, flags=re.S)
     with replacing(repository / "README.md") as file:
         file.write(readme)
@@ -98,7 +94,7 @@ def publish(name, repository=REPOSITORY):
         if [c.source for c in stored.cells] != [c.source for c in executed.cells]:
             raise UserError(f"{path.stem} was changed after it was run: make report first.")
         shutil.copyfile(path, repository / "notebooks" / path.name)
-    print(f"Published {len(figures)} figures, {len(parts)} parts of the README and {len(notebooks)} notebooks from {shown(run)}.")
+    print(f"From {shown(run)}: {len(figures)} figures, {len(parts)} parts of the README, {len(notebooks)} notebooks.")
 
 
 if __name__ == "__main__":

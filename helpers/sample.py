@@ -113,22 +113,36 @@ def draw(face, pose):
         pen.polygon(pixels(points), fill=_rgb(colour))
 
     def stroke(points, colour, width):
-        pen.line(pixels(points), fill=_rgb(colour), width=max(1, round(width * face["scale"] * OVERSAMPLING)), joint="curve")
+        width = max(1, round(width * face["scale"] * OVERSAMPLING))
+        pen.line(pixels(points), fill=_rgb(colour), width=width, joint="curve")
 
     skin, hair, w, chin = face["skin"], face["hair"], face["width"], face["chin"] + 0.16 * max(m["open"], 0)
     shade, lip = skin * 0.82, skin * 0.55 + np.array([92, 26, 32])
     body = [(-2.6, 3.6), (-2.3, 2.2), (-1.5, 1.85), (-0.45, 1.65), (0.45, 1.65), (1.5, 1.85), (2.3, 2.2), (2.6, 3.6)]
     if face["long"]:
-        fill(_curve([(-0.9 * w, -1.1), (-1.2 * w, -0.2), (-1.22, 2.1), (1.22, 2.1), (1.2 * w, -0.2), (0.9 * w, -1.1)]), hair * 0.85)
+        fill(
+            _curve([(-0.9 * w, -1.1), (-1.2 * w, -0.2), (-1.22, 2.1), (1.22, 2.1), (1.2 * w, -0.2), (0.9 * w, -1.1)]),
+            hair * 0.85,
+        )
     fill(body, face["shirt"])
     fill([(-0.42, 0.9), (0.42, 0.9), (0.5, 1.75), (0, 2.02), (-0.5, 1.75)], shade)
     for side in (-1, 1):
         fill(_ellipse(side * 1.02 * w, 0.12, 0.13, 0.24), shade)
-    head = [(0, -1.25), (0.7 * w, -1.02), (w, -0.25), (0.97 * w, 0.4), (face["jaw"] * w, 1.02), (0.28, chin), (0, chin + 0.03)]
+    head = [
+        (0, -1.25),
+        (0.7 * w, -1.02),
+        (w, -0.25),
+        (0.97 * w, 0.4),
+        (face["jaw"] * w, 1.02),
+        (0.28, chin),
+        (0, chin + 0.03),
+    ]
     fill(_curve(head + [(-x, y) for x, y in head[-2:0:-1]], closed=True), skin)
     if face["beard"]:
         jaw = [(0.95 * w, 0.45), (face["jaw"] * w, 1.02), (0.28, chin), (0, chin + 0.03)]
-        fill(jaw + [(-x, y) for x, y in jaw[-2::-1]] + [(-0.5, 0.62), (0, 0.52), (0.5, 0.62)], 0.75 * hair + 0.25 * skin)
+        fill(
+            jaw + [(-x, y) for x, y in jaw[-2::-1]] + [(-0.5, 0.62), (0, 0.52), (0.5, 0.62)], 0.75 * hair + 0.25 * skin
+        )
 
     for side in (-1, 1):
         x, size = side * face["eyes"], 0.17 * face["eye"]
@@ -148,7 +162,11 @@ def draw(face, pose):
         inner, outer = (side * (face["eyes"] - 0.22 - 0.07 * m["furrow"]), side * (face["eyes"] + 0.24))
         y = -0.34 + 0.09 * max(m["furrow"], 0)
         middle = y - 0.05 - 0.07 * (m["brow_inner"] + m["brow_outer"])
-        brow = [(inner, y - 0.16 * m["brow_inner"]), ((inner + outer) / 2, middle), (outer, y + 0.05 - 0.13 * m["brow_outer"])]
+        brow = [
+            (inner, y - 0.16 * m["brow_inner"]),
+            ((inner + outer) / 2, middle),
+            (outer, y + 0.05 - 0.13 * m["brow_outer"]),
+        ]
         stroke(_curve(brow), hair * 0.8, face["brow"])
         if m["furrow"] > 0.3:
             stroke([(side * 0.07, -0.36), (side * 0.06, -0.2)], shade, 0.025)
@@ -161,7 +179,9 @@ def draw(face, pose):
 
     n = 0.17 * face["nose"]
     tip = 0.48 - 0.05 * max(m["sneer"], 0)
-    stroke(_curve([(-0.05, 0.05), (-0.08, 0.3), (-n, tip), (-0.06, tip + 0.06), (0.06, tip + 0.06), (n, tip)]), shade, 0.03)
+    stroke(
+        _curve([(-0.05, 0.05), (-0.08, 0.3), (-n, tip), (-0.06, tip + 0.06), (0.06, tip + 0.06), (n, tip)]), shade, 0.03
+    )
 
     half = 0.38 * face["mouth"] * (1 + 0.28 * m["wide"] + 0.14 * m["corner"])
     gap = 0.30 * max(m["open"], 0)
@@ -169,7 +189,13 @@ def draw(face, pose):
     corners = 0.86 - 0.20 * m["corner"] + 0.15 * gap
     low = 0.86 + 0.9 * gap + 0.06 * m["corner"]
     thick = 0.06 * face["lips"]
-    upper = [(-half, corners), (-0.4 * half, top - 0.3 * thick), (0, top), (0.4 * half, top - 0.3 * thick), (half, corners)]
+    upper = [
+        (-half, corners),
+        (-0.4 * half, top - 0.3 * thick),
+        (0, top),
+        (0.4 * half, top - 0.3 * thick),
+        (half, corners),
+    ]
     lower = [(half, corners), (0.5 * half, low), (0, low + 0.02), (-0.5 * half, low), (-half, corners)]
     grow = np.array([0, thick])
     fill(np.vstack([_curve(np.array(upper) - grow), _curve(np.array(lower) + 1.3 * grow)]), lip)
@@ -182,7 +208,15 @@ def draw(face, pose):
         stroke(_curve(upper), lip * 0.6, 0.025)
 
     part = 0.45 * face["fringe"]
-    line = [(-1.06 * w, 0.0), (-0.93 * w, -0.45), (part - 0.35, -0.86), (part, -0.98), (part + 0.35, -0.86), (0.93 * w, -0.45), (1.06 * w, 0.0)]
+    line = [
+        (-1.06 * w, 0.0),
+        (-0.93 * w, -0.45),
+        (part - 0.35, -0.86),
+        (part, -0.98),
+        (part + 0.35, -0.86),
+        (0.93 * w, -0.45),
+        (1.06 * w, 0.0),
+    ]
     crown = [(1.14 * w, -0.3), (0.85 * w, -1.25), (0, -1.52), (-0.85 * w, -1.25), (-1.14 * w, -0.3)]
     fill(np.vstack([_curve(line), _curve(crown)]), hair)
     return np.asarray(canvas.reduce(OVERSAMPLING))

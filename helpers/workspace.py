@@ -1,17 +1,17 @@
 """Where things lie, and the few settings: each can be set in the environment.
 
-| variable  | what it is                                                           | without it                          |
-|-----------|----------------------------------------------------------------------|-------------------------------------|
-| `DATA`    | a folder of clips, `Actor_NN/*.mp4`                                   | `data/ravdess` if it holds clips, else `data/sample` |
-| `RUNS`    | the folder that runs are written to                                   | `data/runs`                         |
-| `WEIGHTS` | AlexNet's convolutions: `imagenet`, `none` (random), or a file of them | `imagenet`                          |
+DATA     a folder of clips, `Actor_NN/*.mp4`; without it `data/ravdess` if that holds clips, else `data/sample`
+RUNS     the folder that runs are written to; without it `data/runs`
+WEIGHTS  AlexNet's convolutions: `imagenet` (also without it), `none` for random ones, or a file that holds them
 
 Relative paths are meant from the repository's top.
 """
 
 import contextlib
 import os
+import platform
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -76,6 +76,11 @@ def _folder(variable):
     value = os.environ.get(variable)
     # A notebook runs in its own folder, make at the top: relative paths are meant from the top in both.
     return (REPOSITORY / Path(value).expanduser()).resolve() if value else None
+
+
+def versions(*packages):
+    """The versions of Python and of some packages, in a line, to print at the top of a notebook."""
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 
 def shown(path):
