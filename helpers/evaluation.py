@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
-from helpers.ravdess import CLASSES
+from helpers.ravdess import CLASSES, SPLITS
 from helpers.workspace import REPOSITORY, UserError, replacing, shown
 
 PROBABILITIES = [f"p_{name}" for name in CLASSES]
 COLUMNS = ["path", "clip", "actor", "split", "label", "predicted", *PROBABILITIES, "note"]
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def write_predictions(path, frames, probabilities, note=""):

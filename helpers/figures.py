@@ -7,10 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from helpers.ravdess import CLASSES
+from helpers.ravdess import CLASSES, SPLITS
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
-COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73", "report": "#999999"}
+COLOURS = {"train": "#0072B2", "val": "#E69F00", "report": "#999999"}
 WIDTH = 7.2  # inches: a page's width
 
 
@@ -19,7 +19,7 @@ def set_style():
     sns.set_theme(context="paper", style="whitegrid", font="DejaVu Sans", font_scale=1.15)
     plt.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
-        "axes.titlesize": "medium", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
+        "text.parse_math": False, "axes.titlesize": "medium", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
     })  # fmt: skip
 
 
@@ -48,16 +48,16 @@ def picture_grid(pictures, titles, heading, columns=4):
 
 def class_counts(counts, report, heading):
     """Frames per class (rows) and split (columns), ours beside the report's; both are DataFrames of counts."""
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3))
     for ax, split in zip(axes, counts, strict=True):
         y = np.arange(len(CLASSES))
-        ax.barh(y - 0.2, counts[split], 0.38, color=COLOURS[split], label="here")
-        ax.barh(y + 0.2, report[split], 0.38, color=COLOURS["report"], label="report, 2020")
-        ax.set(yticks=y, title=split, xlabel="frames")
+        ax.barh(y - 0.2, counts[split], 0.38, color=COLOURS["train"], label="here")
+        ax.barh(y + 0.2, report[split], 0.38, color=COLOURS["report"], label="report, 2020 (RAVDESS)")
+        ax.set(yticks=y, title=SPLITS[split], xlabel="frames")
         ax.set_yticklabels(CLASSES if ax is axes[0] else [])
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="lower right", fontsize="x-small", handlelength=1)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(heading)
     return figure
 
@@ -84,7 +84,7 @@ def network_diagram(layers, heading):
     for i, row in enumerate(layers.itertuples()):
         ax.add_patch(plt.Rectangle((0, -i), 3, -0.8, facecolor=fills[row.part], edgecolor="0.4"))
         ax.text(1.5, -i - 0.4, row.layer, ha="center", va="center", fontsize="small")
-        ax.text(3.2, -i - 0.4, " × ".join(map(str, row.output)), va="center", fontsize="small")
+        ax.text(3.2, -i - 0.4, " × ".join(f"{n:,}" for n in row.output), va="center", fontsize="small")
         ax.text(6.4, -i - 0.4, f"{row.weights:,}" if row.weights else "", va="center", ha="right", fontsize="small")
     for part, rows in layers.reset_index(drop=True).groupby("part", sort=False):
         first, last = rows.index[0], rows.index[-1]
@@ -108,8 +108,8 @@ def confusion_pair(ours, report, heading, our_name):
         style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
         sns.heatmap(share, ax=ax, annot=counts, fmt="d", **style)
         ax.set(
-            xlabel="predicted",
-            ylabel="true" if ax is axes[0] else "",
+            xlabel="predicted class",
+            ylabel="true class" if ax is axes[0] else "",
             title=f"{name}\n{right / total:.1%} of {total:,} frames",
         )
         ax.tick_params(axis="x", rotation=35, labelrotation=35)

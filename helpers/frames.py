@@ -78,6 +78,8 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
                 file.flush()
     shutil.rmtree(drafts, ignore_errors=True)
 
+    if failed and not records:
+        raise UserError(f"None of the {len(clips)} clips could be read; {shown(failed[0][0])}: {failed[0][1]}.")
     frames = pd.DataFrame(
         [row for name in sorted(records) for row in _rows(name, records[name], split)], columns=COLUMNS
     )

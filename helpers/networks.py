@@ -20,6 +20,7 @@ from helpers.ravdess import CLASSES
 from helpers.workspace import SEED, UserError, shown
 
 HEAD_SIZES = (25600, 192, 128, len(CLASSES))
+IMAGENET = "08ebed3d"  # the fingerprint of the trunk with torchvision's ImageNet weights
 PATIENCE = 10  # seconds given to a network that does not answer
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ def alexnet_trunk(weights="imagenet"):
         except RuntimeError as problem:
             reason = str(problem).splitlines()[-1].strip()
             raise UserError(f"{weights} does not hold AlexNet's features.*: {reason}") from None
-    trunk.note = "" if state is not None else "random trunk"
+    if state is None:
+        trunk.note = "random trunk"
+    else:
+        trunk.note = "" if fingerprint(trunk) == IMAGENET else f"trunk {Path(weights).name}"
     return trunk.eval().requires_grad_(False)
 
 

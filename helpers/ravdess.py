@@ -20,6 +20,7 @@ DOI = "doi:10.5281/zenodo.1188976"
 ZIP_GB, CLIPS_GB = 0.6, 0.35  # of one actor, rounded up: the archive, and the clips of one modality in it
 
 CLASSES = ("AngryFearful", "Disgust", "Happy", "NeutralCalm", "Sad")
+SPLITS = {"train": "training", "val": "validation", "test": "test"}  # short names, and what they are called in prose
 REPORT_SPLIT = {"train": range(1, 15), "val": range(15, 20), "test": range(20, 25)}  # actors
 
 
@@ -135,6 +136,8 @@ def find_clips(folder, song=False):
         else:
             best[name.performance] = name, path
             skipped.append((first[1], "the same performance once more"))
+    if not best:
+        raise UserError(f"There is no clip to use in {folder}: point DATA at a folder that holds Actor_NN/*.mp4.")
     return dict(sorted(best.values())), skipped
 
 

@@ -141,7 +141,8 @@ def draw(face, pose):
     if face["beard"]:
         jaw = [(0.95 * w, 0.45), (face["jaw"] * w, 1.02), (0.28, chin), (0, chin + 0.03)]
         fill(
-            jaw + [(-x, y) for x, y in jaw[-2::-1]] + [(-0.5, 0.62), (0, 0.52), (0.5, 0.62)], 0.75 * hair + 0.25 * skin
+            jaw + [(-x, y) for x, y in jaw[-2::-1]] + [(-0.5, 0.62), (0, 0.52), (0.5, 0.62)],
+            np.minimum(hair, 0.7 * skin),
         )
 
     for side in (-1, 1):

@@ -141,7 +141,7 @@ def probabilities(head, features, chosen=None):
     head.eval()
     chosen = np.arange(len(features)) if chosen is None else np.asarray(chosen)
     with torch.inference_mode():
-        parts = [head(features[chosen[i : i + 512]]).softmax(1).cpu().double() for i in range(0, len(chosen), 512)]
+        parts = [head(features[chosen[i : i + 512]]).cpu().double().softmax(1) for i in range(0, len(chosen), 512)]
     return torch.cat(parts).numpy()
 
 

@@ -1,0 +1,106 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from helpers import evaluation
+from helpers.ravdess import CLASSES
+from helpers.workspace import UserError
+
+
+@pytest.fixture
+def frames():
+    """Sixty frames of twenty clips, all classes in validation and test."""
+    n = np.arange(60)
+    return pd.DataFrame({
+        "path": [f"frames/{i}.jpg" for i in n], "clip": [f"clip{i // 3}" for i in n], "actor": 15 + n // 6,
+        "split": np.where(n < 30, "val", "test"), "label": [CLASSES[i // 3 % 5] for i in n],
+    })  # fmt: skip
+
+
+@pytest.fixture
+def predictions(frames, tmp_path):
+    p = np.random.default_rng(3).dirichlet(np.ones(5), 60)
+    return evaluation.write_predictions(tmp_path / "predictions" / "m.csv", frames, p, "random trunk")
+
+
+def test_what_is_written_is_read_back(predictions, tmp_path):
+    read = evaluation.read_all_predictions(tmp_path / "predictions")
+    assert list(read) == ["m"]
+    pd.testing.assert_frame_equal(read["m"], predictions)
+    assert list(predictions.columns) == evaluation.COLUMNS
+    assert (predictions["predicted"] == predictions[evaluation.PROBABILITIES].idxmax(axis=1).str[2:]).all()
+
+
+def test_scores_agree_with_scikit_learn(predictions):
+    table = evaluation.scores(predictions).set_index("split")
+    assert list(table.index) == ["val", "test"]
+    for split, part in predictions.groupby("split"):
+        assert table.loc[split, "frames"] == len(part) == 30
+        assert table.loc[split, "accuracy"] == accuracy_score(part["label"], part["predicted"])
+        assert table.loc[split, "macro_recall"] == pytest.approx(
+            balanced_accuracy_score(part["label"], part["predicted"])
+        )
+        assert table.loc[split, "note"] == "random trunk"
+
+
+def test_confusion_and_clips_in_a_case_written_out(frames, tmp_path):
+    test = frames[frames["split"] == "test"].head(6)  # two clips: AngryFearful, Disgust
+    p = np.zeros((6, 5))
+    p[:, 0] = [0.9, 0.4, 0.4, 0.6, 0.6, 0.0]
+    p[:, 1] = [0.1, 0.6, 0.6, 0.4, 0.4, 1.0]
+    table = evaluation.write_predictions(tmp_path / "m.csv", test, p)
+    counts = evaluation.confusion(table, "test")
+    assert counts.iloc[:2, :2].to_numpy().tolist() == [[1, 2], [2, 1]]
+    total = evaluation.with_totals(counts)
+    assert total.loc["Total", "Total"] == 6 and total.loc["Disgust", "Total"] == 3
+    assert total.loc["Total", "AngryFearful"] == 3
+    # means 0.567 to 0.433 and 0.4 to 0.6: both clips are right, though most of their frames are wrong
+    assert evaluation.clip_accuracy(table, "test") == 1.0
+    assert evaluation.right_of_all(counts) == (2, 6)
+
+
+def test_the_reports_accuracies_follow_from_its_matrices():
+    report = evaluation.report_2020()
+    assert evaluation.right_of_all(report["confusion"]["val"]) == (1395, 2502)
+    assert evaluation.right_of_all(report["confusion"]["test"]) == (1203, 2376)
+    for split, counts in report["confusion"].items():
+        right, n = evaluation.right_of_all(counts)
+        assert right / n == pytest.approx(report["accuracy"][split], abs=1e-4)
+    assert {split: int(n.sum()) for split, n in report["frames"].items()} == {"train": 4577, "val": 1625, "test": 1546}
+    # what it counts twice: every frame of disgust, happy and sad, and of neutral (but not of calm)
+    for split in ("val", "test"):
+        ratio = report["confusion"][split].sum(axis=1) / report["frames"][split]
+        assert dict(ratio[["AngryFearful", "Disgust", "Happy", "Sad"]]) == dict(
+            zip(CLASSES[:3] + CLASSES[4:], (1, 2, 2, 2), strict=True)
+        )
+        assert 1 < ratio["NeutralCalm"] < 2
+
+
+def test_bad_tables_are_refused_in_one_sentence(predictions, tmp_path):
+    path = tmp_path / "bad.csv"
+    for change, message in (
+        (lambda t: t.drop(columns=["clip", "p_Sad"]), "lacks the columns clip, p_Sad"),
+        (lambda t: t.assign(predicted="Bored"), "classes that are not ours: Bored"),
+        (lambda t: pd.concat([t, t.head(2)]), "has 2 frames more than once"),
+    ):
+        change(predictions).to_csv(path, index=False)
+        with pytest.raises(UserError, match=message):
+            evaluation.read_predictions(path)
+
+
+def test_results_say_whose_they_are(predictions, tmp_path):
+    table = evaluation.results({"m": predictions}, "drawn sample")
+    assert set(table["data"]) == {"drawn sample", "RAVDESS"}
+    published = table[table["data"] == "RAVDESS"]
+    assert published["note"].str.startswith("published").all()
+    text = evaluation.results_markdown(table)
+    assert "| m | drawn sample | test | 30 |" in text and "| random trunk |" in text
+    evaluation.write_results(tmp_path, "drawn sample", table, {"results": text}, {"A title": "a.png"})
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["model"] for row in metrics["scores"]] == ["m", "m"]
+    assert metrics["scores"][1]["frames"] == 30
+    assert "![A title](imgs/a.png)" in (tmp_path / "report.md").read_text()
+    assert "random trunk" in evaluation.in_words("m", predictions, "drawn sample")

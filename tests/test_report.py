@@ -1,0 +1,159 @@
+"""`make report`, `make publish` and what stands before them, in a copy of the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers import report
+from helpers.workspace import REPOSITORY, SAMPLE, UserError
+from tests.conftest import RUNS
+from tests.test_frames import some_clips
+
+NAME = """it's 100% "we$ird"; $(touch pwned) `touch pwned` 人 é"""
+
+pytestmark = pytest.mark.skipif(not shutil.which("make") or not shutil.which("git"), reason="needs make and git")
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A fresh commit of the working tree, with this test's environment in the place of .venv."""
+    folder = tmp_path_factory.mktemp("a copy") / "faces"
+    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "ravdess", "__pycache__", ".ruff_cache")
+    shutil.copytree(REPOSITORY, folder, ignore=ignore)
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "copy")
+    return folder
+
+
+def make(folder, *arguments, **variables):
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("DATA", "RUNS", "WEIGHTS", "PYTHONPATH", "MAKEFLAGS")
+    }
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env={**environment, **variables}, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def weird_run(copy, tmp_path_factory):
+    """`make report` over a folder with a name that would hurt a shell, and what it printed."""
+    (copy / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    installed = copy / ".venv" / "installed"
+    if not installed.exists():
+        pytest.skip("needs the environment that make installs")
+    outside = tmp_path_factory.mktemp("out side")
+    clips = some_clips(outside / NAME, actors=(1, 2, 15, 20), each=7)
+    done = make(copy, "report", DATA=str(clips), RUNS=str(outside / "runs $x"), WEIGHTS="none")
+    return done, outside / "runs $x" / NAME, outside
+
+
+def test_make_report_over_a_folder_with_a_hostile_name(weird_run, copy):
+    done, run, outside = weird_run
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("01_preprocess", "02_alexnet_train", "03_cnn_lightgbm", "04_rekognition_baseline", "05_evaluate"):
+        assert f"] {name} … " in done.stdout
+        cells = nbformat.read(run / f"{name}.ipynb", as_version=4).cells
+        assert all(c.execution_count for c in cells if c.cell_type == "code")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {row["split"] for row in metrics["scores"]} == {"train", "val", "test"}
+    assert all(row["note"] == "random trunk" for row in metrics["scores"])
+    assert "alexnet_2020" in done.stdout and "macro recall" in done.stdout and str(run / "report.md") in done.stdout
+    assert "random trunk" in (run / "report.md").read_text("utf-8")
+    assert {"correct_sample.png", "model.png", "accuracy_graph.png"} <= {p.name for p in (run / "imgs").iterdir()}
+    assert not list(Path(outside).rglob("pwned")) + list(copy.rglob("pwned"))
+    assert git(copy, "status", "--porcelain") == ""
+
+
+def test_make_publish_changes_what_it_should_and_no_more(weird_run, copy):
+    _, run, _ = weird_run
+    done = make(copy, "publish", RUN=run.name, RUNS=str(run.parent))
+    assert done.returncode == 0, done.stderr
+    changed = {line[3:] for line in git(copy, "status", "--porcelain", "-uall").splitlines()}
+    assert "README.md" in changed
+    assert all(path == "README.md" or path.startswith("imgs/") for path in changed)
+    score = json.loads((run / "metrics.json").read_text())["scores"][-1]
+    assert f"| {score['frames']} | {score['accuracy']:.1%} | {score['macro_recall']:.1%} | random trunk |" in (
+        copy / "README.md"
+    ).read_text("utf-8")
+    git(copy, "checkout", "-q", ".")
+    nowhere = make(copy, "publish", RUN="nowhere", RUNS=str(run.parent))
+    assert nowhere.returncode and "There is no finished run" in nowhere.stderr and "Traceback" not in nowhere.stderr
+
+
+def test_no_clips_and_no_such_folder_are_one_sentence(weird_run, copy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder, message in (("nowhere", "There is no folder of clips"), ("empty", "There is no clip to use")):
+        done = make(copy, "report", DATA=str(tmp_path / folder), RUNS=str(tmp_path / "runs"), WEIGHTS="none")
+        assert done.returncode
+        assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_missing_or_a_wrong_python_is_one_sentence(tmp_path):
+    for name in ("Makefile", "requirements.txt", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    old = tmp_path / "old python"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.10.14\n[ "$1" = -V ]\n')
+    old.chmod(0o755)
+    for python, message in (
+        (str(old), "is Python 3.10.14, and 3.11, 3.12 or 3.13 is needed"),
+        ("nopython", "There is no nopython here"),
+    ):
+        done = make(tmp_path, "report", f"PYTHON={python}")
+        assert done.returncode
+        assert message in done.stdout
+        assert len(done.stdout.strip().splitlines()) == 1
+        assert not (tmp_path / ".venv").exists()
+
+
+def test_a_notebook_without_its_input_says_which_to_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    for name, earlier in (("02_alexnet_train", "01_preprocess"), ("05_evaluate", "02_alexnet_train")):
+        with pytest.raises(UserError, match=f"{name} stopped: UserError: .* run {earlier} first"):
+            report.execute(report.NOTEBOOKS / f"{name}.ipynb", tmp_path / f"{name}.ipynb")
+        outputs = [
+            o for c in nbformat.read(tmp_path / f"{name}.ipynb", as_version=4).cells for o in c.get("outputs", [])
+        ]
+        [error] = [o for o in outputs if o.output_type == "error"]
+        assert len(error.traceback) == 1  # the sentence, bare
+
+
+@pytest.fixture(scope="module")
+def sample_run():
+    """The whole road over the sample, into the folder that the notebooks' own tests go on from."""
+    report.make_report()
+    return Path(RUNS) / SAMPLE.name
+
+
+def test_the_sample_can_be_learned_and_is_not_trivial(sample_run):
+    scores = json.loads((sample_run / "metrics.json").read_text())["scores"]
+    [test] = [row for row in scores if row["split"] == "test"]
+    assert 0.3 < test["macro_recall"] < 0.9, test
+
+
+def test_nothing_of_this_machine_is_in_the_stored_notebooks():
+    for path in sorted(report.NOTEBOOKS.glob("*.ipynb")):
+        text = path.read_text("utf-8")
+        assert str(REPOSITORY) not in text and str(Path.home()) not in text
+        notebook = nbformat.reads(text, as_version=4)
+        counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
+        assert counts == list(range(1, len(counts) + 1)), f"{path.name} is not stored executed, in order"
+
+
+def test_code_and_notebooks_are_clean():
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "."], cwd=REPOSITORY, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout
