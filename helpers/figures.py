@@ -19,7 +19,8 @@ def set_style():
     sns.set_theme(context="paper", style="whitegrid", font="DejaVu Sans", font_scale=1.15)
     plt.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
-        "text.parse_math": False, "axes.titlesize": "medium", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
+        "axes.titlesize": "medium", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
+        "text.parse_math": False,  # a folder's name in a title may hold a $
     })  # fmt: skip
 
 

@@ -230,10 +230,11 @@ def draw_clip(name, folder=SAMPLE):
     face = face_of(name.actor)
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", "30000/1001", "-i", "-"]
     h264 = ["-c:v", "libx264", "-preset", "veryslow", "-crf", "29", "-pix_fmt", "yuv420p", "-threads", "1"]
-    command = [ffmpeg(), "-v", "error", "-y", *raw, *h264, "-bitexact", "-movflags", "+faststart", f"file:{path}"]
+    draft = path.with_name(f".{name}.part")
+    command = [ffmpeg(), "-v", "error", "-y", *raw, *h264, "-bitexact", "-movflags", "+faststart", "-f", "mp4"]
     pictures = b"".join(draw(face, pose).tobytes() for pose in motion(name))
-    subprocess.run(command, input=pictures, check=True)
-    return path
+    subprocess.run([*command, f"file:{draft}"], input=pictures, check=True)
+    return draft.replace(path)
 
 
 def _rgb(colour):
