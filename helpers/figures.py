@@ -30,7 +30,6 @@ def save(figure, path):
     draft = path.with_name(f".{path.stem}.part.png")
     figure.savefig(draft, metadata={"Software": None})
     draft.replace(path)
-    plt.close(figure)
     return figure
 
 
@@ -43,8 +42,7 @@ def picture_grid(pictures, titles, heading, columns=4):
     for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
         ax.imshow(picture)
         ax.set_title(title, y=-0.2, fontsize="small", fontweight="normal")
-    figure.suptitle(heading)
-    return figure
+    return _finished(figure, heading)
 
 
 def class_counts(counts, report, heading):
@@ -59,8 +57,7 @@ def class_counts(counts, report, heading):
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(heading)
-    return figure
+    return _finished(figure, heading)
 
 
 def training_history(history, heading):
@@ -74,8 +71,7 @@ def training_history(history, heading):
         ax.set(xlabel="epoch", ylabel=what if what == "accuracy" else "cross-entropy (nats)", title=what)
         ax.set_ylim(bottom=0, top=1 if what == "accuracy" else None)
         ax.legend(fontsize="x-small")
-    figure.suptitle(heading)
-    return figure
+    return _finished(figure, heading)
 
 
 def network_diagram(layers, heading):
@@ -95,8 +91,7 @@ def network_diagram(layers, heading):
         ax.text(x, 0.25, text, ha=side, fontsize="small", fontweight="bold")
     ax.set(xlim=(-2.6, 6.5), ylim=(-len(layers), 0.8))
     ax.axis("off")
-    figure.suptitle(heading)
-    return figure
+    return _finished(figure, heading)
 
 
 def confusion_pair(ours, report, heading, our_name):
@@ -115,5 +110,10 @@ def confusion_pair(ours, report, heading, our_name):
         )
         ax.tick_params(axis="x", rotation=35, labelrotation=35)
         plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    return _finished(figure, heading)
+
+
+def _finished(figure, heading):
     figure.suptitle(heading)
+    plt.close(figure)  # so that a notebook shows it once, where it is returned
     return figure
