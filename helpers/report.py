@@ -75,6 +75,7 @@ def publish(name, repository=REPOSITORY):
     if not (run / "metrics.json").exists():
         raise UserError(f"There is no finished run at {shown(run)}: make report first.")
     figures = sorted((run / "imgs").glob("*.png"))
+    (repository / "imgs").mkdir(exist_ok=True)
     for figure in figures:
         shutil.copyfile(figure, repository / "imgs" / figure.name)
 

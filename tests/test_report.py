@@ -49,7 +49,11 @@ def make(folder, *arguments, **variables):
         k: v for k, v in os.environ.items() if k not in ("DATA", "RUNS", "WEIGHTS", "PYTHONPATH", "MAKEFLAGS")
     }
     return subprocess.run(
-        ["make", *arguments], cwd=folder, env={**environment, **variables}, capture_output=True, text=True
+        ["make", "--no-print-directory", *arguments],
+        cwd=folder,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
     )
 
 
