@@ -162,6 +162,19 @@ def markdown(table, index=False):
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def confusion_markdown(predictions, data):
+    """Tables 1 and 3 of the report, for each model and beside it the report's own, as Markdown."""
+    published = report_2020()["confusion"]
+    parts = []
+    for model, table in predictions.items():
+        whose = ", ".join(filter(None, (model, data, table["note"].iloc[0])))
+        for split, number in (("val", 1), ("test", 3)):
+            for name, counts in ((whose, confusion(table, split)), ("the report, 2020, RAVDESS", published[split])):
+                parts.append(f"**Table {number}, {SPLITS[split]} actors: {name}**")
+                parts.append(markdown(with_totals(counts), index=True))
+    return "\n\n".join(parts)
+
+
 def write_results(root, data, table, parts, figures):
     """Write what `make report` and `make publish` read: `metrics.json`, and `report.md` with each part between markers.
 

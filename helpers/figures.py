@@ -34,14 +34,15 @@ def save(figure, path):
 
 
 def picture_grid(pictures, titles, heading, columns=4):
-    """Pictures in a grid, a title under each."""
-    rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, rows * WIDTH / columns * 0.72), squeeze=False)
-    for ax in axes.flat:
+    """Pictures of one shape in a grid, a title under each."""
+    pictures = [np.asarray(picture) for picture in pictures]
+    rows, (height, width) = -(-len(pictures) // columns), pictures[0].shape[:2]
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, rows * (WIDTH / columns * height / width + 0.25) + 0.3))
+    for ax in np.ravel(axes):
         ax.axis("off")
-    for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
+    for ax, picture, title in zip(np.ravel(axes), pictures, titles, strict=False):
         ax.imshow(picture)
-        ax.set_title(title, y=-0.2, fontsize="small", fontweight="normal")
+        ax.text(0.5, -0.04, title, transform=ax.transAxes, ha="center", va="top", fontsize="small")
     return _finished(figure, heading)
 
 
