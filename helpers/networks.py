@@ -45,8 +45,8 @@ def alexnet_trunk(weights="imagenet"):
         try:
             trunk.load_state_dict({k[9:]: v for k, v in state.items() if k.startswith("features.")})
         except RuntimeError as problem:
-            reason = str(problem).splitlines()[-1].strip()
-            raise UserError(f"{weights} does not hold AlexNet's features.*: {reason}") from None
+            reason = str(problem).splitlines()[-1].strip().rstrip(".")
+            raise UserError(f"{weights} does not hold AlexNet's features.*: {reason}.") from None
     if state is None:
         trunk.note = "random trunk"
     else:
@@ -86,10 +86,10 @@ def layers(network, shape):
 def _read(path):
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {shown(path)}: set WEIGHTS to imagenet, none or a file.") from None
-    except Exception as problem:  # torch has many ways to say that a file is not a checkpoint
-        raise UserError(f"{shown(path)} is no file of PyTorch weights ({type(problem).__name__}).") from None
+    except Exception:  # torch has many ways to say that a file is not a checkpoint
+        raise UserError(
+            f"{shown(path)} is no file of PyTorch weights: set WEIGHTS to imagenet, none or a .pth file."
+        ) from None
 
 
 def _download():

@@ -15,7 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from helpers.workspace import REPOSITORY, SAMPLE, UserError, open_run, replacing, shown
+from helpers.workspace import REPOSITORY, SAMPLE, UserError, open_run, replacing, shown, weights
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 MARKED = r"(<!-- begin {0} -->\n).*?(<!-- end {0} -->)"
@@ -32,9 +32,10 @@ def execute(path, target):
     try:
         client.execute()
     except CellExecutionError as problem:
-        raise UserError(f"{path.stem} stopped: {problem.ename}: {problem.evalue}; see {shown(target)}.") from None
+        reason = problem.evalue if problem.ename == "UserError" else f"{problem.ename}: {problem.evalue}."
+        raise UserError(f"{path.stem} stopped. {reason} (See {shown(target)}.)") from None
     except DeadKernelError:
-        raise UserError(f"{path.stem} stopped: its kernel died, most often for lack of memory.") from None
+        raise UserError(f"{path.stem} stopped. Its kernel died, most often for lack of memory.") from None
     finally:
         with replacing(target) as file:
             nbformat.write(notebook, file)
@@ -43,6 +44,7 @@ def execute(path, target):
 def make_report():
     """Execute all notebooks for the run that the environment describes, and print its results."""
     run = open_run()
+    weights()  # says so now, and not after the first notebook, if there is no such file
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     print(f"{run.title}: clips from {shown(run.data)}, results to {shown(run.root)}/", flush=True)
     for i, path in enumerate(notebooks, 1):
@@ -52,7 +54,13 @@ def make_report():
             execute(path, run.path(path.name))
         finally:
             print(f"{time.monotonic() - start:.0f} s", flush=True)
-    print(f"\n{summary(json.loads((run.root / 'metrics.json').read_text('utf-8')))}\n")
+    metrics = json.loads((run.root / "metrics.json").read_text("utf-8"))
+    print(f"\n{summary(metrics)}\n")
+    if any("random trunk" in row["note"] for row in metrics["scores"]):
+        print(
+            "Random trunk: AlexNet ran without ImageNet's weights, so its scores are not those that the README shows."
+        )
+        print("Set WEIGHTS=imagenet where they can be downloaded, or WEIGHTS=file where they are.\n")
     for name, what in (
         ("report.md", "the tables and figures, to read"), ("imgs", "figures"), ("metrics.json", "numbers"),
         ("predictions", "a row a frame, for each model"), ("*.ipynb", "the executed notebooks"),
@@ -62,10 +70,10 @@ def make_report():
 
 def summary(metrics):
     """The results as a table of plain text: model, split, frames, accuracy, macro recall."""
-    lines = [f"{'model':<16}{'split':<8}{'frames':>8}{'accuracy':>10}{'macro recall':>14}  {metrics['data']}"]
+    lines = [f"{'model':<20}{'split':<8}{'frames':>8}{'accuracy':>10}{'macro recall':>14}  {metrics['data']}"]
     for row in metrics["scores"]:
         numbers = f"{row['frames']:>8}{row['accuracy']:>10.1%}{row['macro_recall']:>14.1%}"
-        lines.append(f"{row['model']:<16}{row['split']:<8}{numbers}  {row['note']}".rstrip())
+        lines.append(f"{row['model']:<20}{row['split']:<8}{numbers}  {row['note']}".rstrip())
     return "\n".join(lines)
 
 

@@ -59,20 +59,25 @@ class Run:
 
 def open_run():
     """The run that the environment describes."""
-    data = _folder("DATA") or (RAVDESS if any(RAVDESS.glob("Actor_*/*.mp4")) else SAMPLE)
+    data = _path("DATA") or (RAVDESS if any(RAVDESS.glob("Actor_*/*.mp4")) else SAMPLE)
     if not data.is_dir():
         raise UserError(f"There is no folder of clips at {data}: point DATA at one that holds Actor_NN/*.mp4.")
-    runs = _folder("RUNS") or REPOSITORY / "data" / "runs"
+    runs = _path("RUNS") or REPOSITORY / "data" / "runs"
     return Run(data, runs / data.name)
 
 
 def weights():
-    """`"imagenet"`, `"none"`, or the path of a file of weights."""
+    """`"imagenet"`, `"none"`, or the path of a file of weights; UserError if it is not there."""
     value = os.environ.get("WEIGHTS") or "imagenet"
-    return value if value in ("imagenet", "none") else _folder("WEIGHTS")
+    if value in ("imagenet", "none"):
+        return value
+    path = _path("WEIGHTS")
+    if not path.is_file():
+        raise UserError(f"There is no file of weights at {shown(path)}: set WEIGHTS to imagenet, none or a file.")
+    return path
 
 
-def _folder(variable):
+def _path(variable):
     value = os.environ.get(variable)
     # A notebook runs in its own folder, make at the top: relative paths are meant from the top in both.
     return (REPOSITORY / Path(value).expanduser()).resolve() if value else None

@@ -100,7 +100,7 @@ def test_results_say_whose_they_are(predictions, tmp_path):
     assert "| m | drawn sample | test | 30 |" in text and "| random trunk |" in text
     evaluation.write_results(tmp_path, "drawn sample", table, {"results": text}, {"A title": "a.png"})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert [row["model"] for row in metrics["scores"]] == ["m", "m"]
+    assert [row["model"] for row in metrics["scores"]] == ["m", "m"]  # no training frames, so no most frequent class
     assert metrics["scores"][1]["frames"] == 30
     assert "![A title](imgs/a.png)" in (tmp_path / "report.md").read_text()
     assert "random trunk" in evaluation.in_words("m", predictions, "drawn sample")

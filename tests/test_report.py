@@ -79,7 +79,8 @@ def test_make_report_over_a_folder_with_a_hostile_name(weird_run, copy):
         assert all(c.execution_count for c in cells if c.cell_type == "code")
     metrics = json.loads((run / "metrics.json").read_text())
     assert {row["split"] for row in metrics["scores"]} == {"train", "val", "test"}
-    assert all(row["note"] == "random trunk" for row in metrics["scores"])
+    assert {row["note"] for row in metrics["scores"] if row["model"] == "alexnet_2020"} == {"random trunk"}
+    assert "Random trunk: AlexNet ran without" in done.stdout
     assert "alexnet_2020" in done.stdout and "macro recall" in done.stdout and str(run / "report.md") in done.stdout
     assert "random trunk" in (run / "report.md").read_text("utf-8")
     assert {"correct_sample.png", "model.png", "accuracy_graph.png"} <= {p.name for p in (run / "imgs").iterdir()}
@@ -94,7 +95,8 @@ def test_make_publish_changes_what_it_should_and_no_more(weird_run, copy):
     changed = {line[3:] for line in git(copy, "status", "--porcelain", "-uall").splitlines()}
     assert "README.md" in changed
     assert all(path == "README.md" or path.startswith("imgs/") for path in changed)
-    score = json.loads((run / "metrics.json").read_text())["scores"][-1]
+    scores = json.loads((run / "metrics.json").read_text())["scores"]
+    [score] = [row for row in scores if row["model"] == "alexnet_2020" and row["split"] == "test"]
     assert f"| {score['frames']} | {score['accuracy']:.1%} | {score['macro_recall']:.1%} | random trunk |" in (
         copy / "README.md"
     ).read_text("utf-8")
@@ -105,8 +107,12 @@ def test_make_publish_changes_what_it_should_and_no_more(weird_run, copy):
 
 def test_no_clips_and_no_such_folder_are_one_sentence(weird_run, copy, tmp_path):
     (tmp_path / "empty").mkdir()
-    for folder, message in (("nowhere", "There is no folder of clips"), ("empty", "There is no clip to use")):
-        done = make(copy, "report", DATA=str(tmp_path / folder), RUNS=str(tmp_path / "runs"), WEIGHTS="none")
+    for folder, weights, message in (
+        ("nowhere", "none", "There is no folder of clips"),
+        ("empty", "none", "There is no clip to use"),
+        ("empty", "nowhere.pth", "There is no file of weights"),
+    ):
+        done = make(copy, "report", DATA=str(tmp_path / folder), RUNS=str(tmp_path / "runs"), WEIGHTS=weights)
         assert done.returncode
         assert message in done.stderr and "Traceback" not in done.stderr
 
@@ -131,7 +137,7 @@ def test_a_missing_or_a_wrong_python_is_one_sentence(tmp_path):
 def test_a_notebook_without_its_input_says_which_to_run(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNS", str(tmp_path))
     for name, earlier in (("02_alexnet_train", "01_preprocess"), ("05_evaluate", "02_alexnet_train")):
-        with pytest.raises(UserError, match=f"{name} stopped: UserError: .* run {earlier} first"):
+        with pytest.raises(UserError, match=f"{name} stopped. .* run {earlier} first"):
             report.execute(report.NOTEBOOKS / f"{name}.ipynb", tmp_path / f"{name}.ipynb")
         outputs = [
             o for c in nbformat.read(tmp_path / f"{name}.ipynb", as_version=4).cells for o in c.get("outputs", [])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import networks, training
+from helpers import networks, training, workspace
 from helpers.workspace import UserError
 
 
@@ -150,9 +150,10 @@ def test_doubling_counts_the_rarer_emotions_twice():
     assert sorted(rows) == [0, 1, 2, 3, 3, 4, 4, 5, 5, 6, 6]
 
 
-def test_bad_input_is_one_sentence(tmp_path, pictures, trunk):
-    with pytest.raises(UserError, match="There is no file"):
-        networks.alexnet_trunk(tmp_path / "nowhere.pth")
+def test_bad_input_is_one_sentence(tmp_path, pictures, trunk, monkeypatch):
+    monkeypatch.setenv("WEIGHTS", str(tmp_path / "nowhere.pth"))
+    with pytest.raises(UserError, match="There is no file of weights at .*nowhere.pth"):
+        workspace.weights()
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(UserError, match="no file of PyTorch weights"):
         networks.alexnet_trunk(tmp_path / "text.pth")
