@@ -21,9 +21,6 @@ from helpers.networks import HEAD_SIZES, fingerprint
 from helpers.workspace import SEED, UserError, replacing
 
 LEARNING_RATE, BATCH, EPOCHS = 0.001, 32, 85
-RARER = ("neutral", "happy", "sad", "disgust")  # emotions whose frames the report counts twice, see report_2020.json
-
-
 HISTORY = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 
 
@@ -79,7 +76,7 @@ def fit_head(head, features, labels, train, val, epochs=EPOCHS, seed=SEED):
     ----------
     features : Features of n pictures
     labels : int array (n,), a place in `CLASSES` for each picture
-    train, val : int arrays, which of the n to learn from (one may stand there twice) and which to choose the epoch by
+    train, val : int arrays, which of the n to learn from, and which to choose the epoch by
 
     Returns the history, a row an epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy; losses are mean
     cross-entropies in nats, those of training taken during the epoch. UserError if the loss stops being a number.
@@ -143,11 +140,6 @@ def probabilities(head, features, chosen=None):
     with torch.inference_mode():
         parts = [head(features[chosen[i : i + 512]]).cpu().double().softmax(1) for i in range(0, len(chosen), 512)]
     return torch.cat(parts).numpy()
-
-
-def doubled(frames, chosen):
-    """The report's training set: `chosen` rows of `frames`, those of its rarer emotions (`RARER`) twice."""
-    return np.concatenate([chosen, chosen[frames["emotion"].iloc[chosen].isin(RARER)]])
 
 
 def _hash(content):

@@ -144,12 +144,6 @@ def test_a_second_call_reads_what_the_first_found(pictures, trunk, tmp_path, mon
     assert trained
 
 
-def test_doubling_counts_the_rarer_emotions_twice():
-    frames = pd.DataFrame({"emotion": ["angry", "calm", "fearful", "neutral", "happy", "sad", "disgust"]})
-    rows = training.doubled(frames, np.arange(7))
-    assert sorted(rows) == [0, 1, 2, 3, 3, 4, 4, 5, 5, 6, 6]
-
-
 def test_bad_input_is_one_sentence(tmp_path, pictures, trunk, monkeypatch):
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "nowhere.pth"))
     with pytest.raises(UserError, match="There is no file of weights at .*nowhere.pth"):
