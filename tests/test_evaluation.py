@@ -12,11 +12,11 @@ from helpers.workspace import UserError
 
 @pytest.fixture
 def frames():
-    """Sixty frames of twenty clips, all classes in validation and test."""
+    """Sixty frames of twenty clips, all classes in validation and test, two of them with more clips."""
     n = np.arange(60)
     return pd.DataFrame({
         "path": [f"frames/{i}.jpg" for i in n], "clip": [f"clip{i // 3}" for i in n], "actor": 15 + n // 6,
-        "split": np.where(n < 30, "val", "test"), "label": [CLASSES[i // 3 % 5] for i in n],
+        "split": np.where(n < 30, "val", "test"), "label": [CLASSES[i // 3 % 7 % 5] for i in n],
     })  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_scores_agree_with_scikit_learn(predictions):
 
 
 def test_confusion_and_clips_in_a_case_written_out(frames, tmp_path):
-    test = frames[frames["split"] == "test"].head(6)  # two clips: AngryFearful, Disgust
+    test = frames[frames["split"] == "test"].head(6).assign(label=["AngryFearful"] * 3 + ["Disgust"] * 3)  # two clips
     p = np.zeros((6, 5))
     p[:, 0] = [0.9, 0.4, 0.4, 0.6, 0.6, 0.0]
     p[:, 1] = [0.1, 0.6, 0.6, 0.4, 0.4, 1.0]
