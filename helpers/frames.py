@@ -37,6 +37,12 @@ def ffmpeg():
     return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
 
 
+def ffmpeg_version():
+    """The version of that ffmpeg: pictures of two versions differ in their last bits."""
+    printed = subprocess.run([ffmpeg(), "-version"], capture_output=True, check=True, text=True).stdout
+    return printed.split()[2]
+
+
 def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
     """Cut clips into `root/frames/<split>/<class>/<clip>_<k>.jpg` and write `root/frames.csv`, a row a frame.
 
