@@ -15,7 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from helpers.workspace import REPOSITORY, SAMPLE, UserError, open_run, replacing, shown, weights
+from helpers.workspace import DRAWN, REPOSITORY, SAMPLE, UserError, open_run, replacing, shown, weights
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 MARKED = r"(<!-- begin {0} -->\n).*?(<!-- end {0} -->)"
@@ -82,11 +82,7 @@ def publish(name, repository=REPOSITORY):
     run = open_run().root.parent / name
     if not (run / "metrics.json").exists():
         raise UserError(f"There is no finished run at {shown(run)}: make report first.")
-    figures = sorted((run / "imgs").glob("*.png"))
-    (repository / "imgs").mkdir(exist_ok=True)
-    for figure in figures:
-        shutil.copyfile(figure, repository / "imgs" / figure.name)
-
+    # Everything is checked before anything is changed.
     readme = (repository / "README.md").read_text("utf-8")
     report = (run / "report.md").read_text("utf-8")
     parts = re.findall(r"<!-- begin (\w+) -->", readme)
@@ -94,15 +90,19 @@ def publish(name, repository=REPOSITORY):
         if not (found := re.search(MARKED.format(part), report, re.S)):
             raise UserError(f"{shown(run / 'report.md')} has no part “{part}” for the README: make report first.")
         readme = re.sub(MARKED.format(part), lambda _, found=found: found[0], readme, flags=re.S)
-    with replacing(repository / "README.md") as file:
-        file.write(readme)
-
-    notebooks = sorted(run.glob("[0-9][0-9]_*.ipynb")) if name == SAMPLE.name else []
+    data = json.loads((run / "metrics.json").read_text("utf-8"))["data"]
+    notebooks = sorted(run.glob("[0-9][0-9]_*.ipynb")) if data == DRAWN else []
     for path in notebooks:
         stored, executed = (nbformat.read(p, as_version=4) for p in (repository / "notebooks" / path.name, path))
         if [c.source for c in stored.cells] != [c.source for c in executed.cells]:
             raise UserError(f"{path.stem} was changed after it was run: make report first.")
-        shutil.copyfile(path, repository / "notebooks" / path.name)
+
+    figures = sorted((run / "imgs").glob("*.png"))
+    (repository / "imgs").mkdir(exist_ok=True)
+    for path, folder in [*((f, "imgs") for f in figures), *((n, "notebooks") for n in notebooks)]:
+        shutil.copyfile(path, repository / folder / path.name)
+    with replacing(repository / "README.md") as file:
+        file.write(readme)
     print(f"From {shown(run)}: {len(figures)} figures, {len(parts)} parts of the README, {len(notebooks)} notebooks.")
 
 

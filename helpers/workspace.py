@@ -16,6 +16,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE, RAVDESS = REPOSITORY / "data" / "sample", REPOSITORY / "data" / "ravdess"
+DRAWN = "drawn sample"  # what figures and tables call it
 SEED = 2020
 
 
@@ -40,7 +41,7 @@ class Run:
     @property
     def title(self):
         """The data by name, as figures and tables give it."""
-        known = {SAMPLE: "drawn sample", RAVDESS: "RAVDESS"}
+        known = {SAMPLE: DRAWN, RAVDESS: "RAVDESS"}
         return known.get(self.data, self.data.name.replace("-", " "))
 
     def path(self, *parts):

@@ -101,6 +101,12 @@ def test_make_publish_changes_what_it_should_and_no_more(weird_run, copy):
         copy / "README.md"
     ).read_text("utf-8")
     git(copy, "checkout", "-q", ".")
+    written = (run / "report.md").read_text("utf-8")
+    (run / "report.md").write_text(written.replace("begin confusion", ""), "utf-8")
+    partial = make(copy, "publish", RUN=run.name, RUNS=str(run.parent))
+    (run / "report.md").write_text(written, "utf-8")
+    assert partial.returncode and "has no part “confusion”" in partial.stderr
+    assert git(copy, "status", "--porcelain") == ""  # checked first, so nothing is half published
     nowhere = make(copy, "publish", RUN="nowhere", RUNS=str(run.parent))
     assert nowhere.returncode and "There is no finished run" in nowhere.stderr and "Traceback" not in nowhere.stderr
 
