@@ -1,7 +1,7 @@
-"""The networks: AlexNet's convolutions (the trunk), kept as ImageNet left them, and the report's head on top.
+"""The networks: AlexNet's convolutions (the trunk) with the report's head or with one of our own, and the small CNN.
 
-AlexNet: Krizhevsky, 2014, arXiv:1404.5997, as torchvision has it. The head's three layers, 25600-192-128-5, are the
-2020 team's.
+AlexNet: Krizhevsky, 2014, arXiv:1404.5997, as torchvision has it. The report's head, 25600-192-128-5, and the small
+CNN's layers are the 2020 team's.
 """
 
 import hashlib
@@ -10,12 +10,14 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
 from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
+from helpers.images import FaceView
 from helpers.ravdess import CLASSES
 from helpers.workspace import SEED, UserError, shown
 
@@ -62,6 +64,39 @@ def report_head(seed=SEED):
         return nn.Sequential(
             nn.Linear(inputs, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, outputs)
         )
+
+
+def face_alexnet(weights="imagenet", view=None, dropout=0.5, frozen=False, seed=SEED):
+    """The better AlexNet: face crops (n, 3, 176, 176) in 0..1 in, logits (n, 5) out; view, trunk and head, in a row.
+
+    `view` is the `FaceView` that it sees them by; the trunk learns too unless it is `frozen`. `note` is the trunk's.
+    """
+    view, trunk = view or FaceView(), alexnet_trunk(weights)
+    with torch.no_grad():
+        inputs = trunk(torch.zeros(1, 3, view.size, view.size)).numel()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, 128), nn.ReLU(),
+            nn.Dropout(dropout), nn.Linear(128, len(CLASSES)),
+        )  # fmt: skip
+    network = nn.Sequential(OrderedDict(view=view, trunk=trunk.requires_grad_(not frozen), head=head))
+    network.note = trunk.note
+    return network.to(memory_format=torch.channels_last)
+
+
+def report_cnn(seed=SEED):
+    """The small CNN that the report started from: (n, 3, 80, 80) in 0..1 in, logits (n, 5) out.
+
+    Kernels of 5 and 3, layers of 324 and 32, as in the team's published code (github.com/alewan/aps360project).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(3, 5, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 10, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(10 * 18 * 18, 18 * 18), nn.ReLU(), nn.Linear(18 * 18, 32), nn.ReLU(),
+            nn.Linear(32, len(CLASSES)),
+        )  # fmt: skip
 
 
 def fingerprint(network):

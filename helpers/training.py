@@ -1,157 +1,197 @@
-"""Training the report's network: the frozen trunk once per frame, kept on disk; then the head, as often as one likes.
+"""One loop trains every network here: the report's head, the better AlexNet, and the small CNN.
 
-The recipe is the report's: learning rate 0.001, batches of 32, 85 epochs, and the epoch of lowest validation loss is
-kept. It does not name its optimiser; here it is Adam.
+accelerate carries the device, the precision (mixed on a GPU) and, under `torchrun` or `accelerate launch`, several
+processes. After each epoch a checkpoint is kept, so that a training that was cut off goes on and ends where it would
+have ended: the random numbers of an epoch hang on the seed and the epoch alone.
 """
 
 import copy
-import hashlib
-import os
+import io
+import logging
+import math
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from helpers.images import REPORT_TRANSFORM, FrameDataset
-from helpers.networks import HEAD_SIZES, fingerprint
-from helpers.workspace import SEED, UserError, replacing
+from helpers.features import device, digest
+from helpers.ravdess import CLASSES
+from helpers.workspace import SEED, UserError, replacing, shown
 
-LEARNING_RATE, BATCH, EPOCHS = 0.001, 32, 85
+log = logging.getLogger(__name__)
+
 HISTORY = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 
 
-def device():
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are the report's; it does not name its optimiser, here it is Adam."""
+
+    epochs: int = 85
+    batch: int = 32  # pictures a step, over all processes together
+    rates: tuple = (0.001,)  # learning rates: one, or one for each part of the network that learns
+    one_cycle: bool = False  # the rates rise over the first 15 % of the steps and then fall to 0, after a cosine
+    weight_decay: float = 0.0  # as in AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101)
+    label_smoothing: float = 0.0
+    balanced: bool = False  # the loss weighs each class by 1 / its frequency
+    keep: str = "val_loss"  # the epoch that is kept: "val_loss", "val_accuracy" or "last"
 
 
-class Features:
-    """What a trunk gives for n pictures: `features[indices]` is a float tensor (m, 25600) on the device.
-
-    The numbers stay on disk, as float16; `key` changes with any of them.
-    """
-
-    def __init__(self, table, rows, key):
-        self.table, self.rows, self.key = table, rows, key
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, indices):
-        return torch.from_numpy(self.table[self.rows[indices]]).to(device()).float()
+REPORT = Recipe()
 
 
-def trunk_features(trunk, paths, folder, transform=REPORT_TRANSFORM):
-    """Run a trunk once over each picture and keep what it gives in a memory-mapped file; returns `Features`.
-
-    A picture's numbers are found again by the trunk's weights, the transform and the picture's content, so nothing
-    stale is ever reused. The file only grows, a batch at a time, its index after it: cut off and run again, it goes on.
-    """
-    name = f"alexnet-{fingerprint(trunk)}-{_hash(repr(transform))[:8]}"
-    file, index = Path(folder) / f"{name}.float16", Path(folder) / f"{name}.index"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    digests = [_hash(Path(path).read_bytes()) for path in paths]
-    known = _known(file, index)
-    todo = {digest: path for digest, path in zip(digests, paths, strict=True) if digest not in known}
-    batches = torch.utils.data.DataLoader(FrameDataset(todo.values(), transform), batch_size=BATCH) if todo else []
-    trunk, fresh = trunk.to(device()), iter(todo)
-    with open(file, "ab") as numbers, open(index, "a", encoding="ascii") as names, torch.inference_mode():
-        for batch in tqdm(batches, desc="trunk", unit="batch", file=sys.stdout, mininterval=0.5, disable=not todo):
-            numbers.write(trunk(batch.to(device())).flatten(1).half().cpu().numpy().tobytes())
-            numbers.flush()
-            names.writelines(next(fresh) + "\n" for _ in batch)
-            names.flush()
-    known = _known(file, index)
-    table = np.memmap(file, np.float16, "r", shape=(len(known), HEAD_SIZES[0]))
-    return Features(table, np.array([known[digest] for digest in digests]), _hash(name + "".join(digests)))
-
-
-def fit_head(head, features, labels, train, val, epochs=EPOCHS, seed=SEED):
-    """Train a head on a trunk's features, and leave it as it was after the epoch of lowest validation loss.
+def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED):
+    """Train a network, and leave it as it was after the epoch that the recipe keeps.
 
     Parameters
     ----------
-    features : Features of n pictures
+    network : nn.Module whose children with weights that learn are its parts; inputs to logits (n, 5)
+    inputs : Features of n pictures, or anything else that gives a float tensor for an array of indices
     labels : int array (n,), a place in `CLASSES` for each picture
-    train, val : int arrays, which of the n to learn from, and which to choose the epoch by
+    train, val : int arrays, which of the n to learn from (twice if it stands there twice), and to choose the epoch by
+    file : Path of a checkpoint; a second call with the same of everything goes on from there, or reads what it found
 
     Returns the history, a row an epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy; losses are mean
-    cross-entropies in nats, those of training taken during the epoch. UserError if the loss stops being a number.
+    cross-entropies in nats, those of training as they are minimised (weighted, smoothed) and taken during the epoch.
+    UserError if there is nothing to learn from, the loss stops being a number, or the checkpoint is no such.
     """
     if not len(train) or not len(val):
-        raise UserError(
-            "There are no frames of training or of validation actors (1-14, 15-19): DATA needs clips of both."
-        )
-    truth = torch.as_tensor(labels, device=device())
-    head.to(device())
-    optimiser = torch.optim.Adam(head.parameters(), lr=LEARNING_RATE, fused=True)
-    shuffle = torch.Generator().manual_seed(seed)
-    history, best = [], None
-    for epoch in tqdm(range(1, epochs + 1), desc="head", unit="epoch", file=sys.stdout, mininterval=0.5):
-        head.train()
-        total_loss, correct = 0.0, 0
-        for order in torch.randperm(len(train), generator=shuffle).split(BATCH):
-            chosen = train[order]
-            logits = head(features[chosen])
-            loss = nn.functional.cross_entropy(logits, truth[chosen])
+        raise UserError("There are no frames of training or of validation actors (1-14, 15-19): DATA needs both.")
+    accelerator = Accelerator(mixed_precision=_precision())
+    key = _key(network, inputs, labels, train, val, recipe, seed)
+    truth = torch.as_tensor(np.asarray(labels), device=accelerator.device)
+    parts = [part for part in network.children() if any(weight.requires_grad for weight in part.parameters())]
+    parts = parts if len(recipe.rates) > 1 else [network]
+    groups = [{"params": part.parameters(), "lr": rate} for part, rate in zip(parts, recipe.rates, strict=True)]
+    optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
+    model, optimiser = accelerator.prepare(network, optimiser)
+    frequency = np.bincount(labels[train], minlength=len(CLASSES)) if recipe.balanced else np.ones(len(CLASSES))
+    weight = torch.tensor(frequency.mean() / frequency.clip(1), dtype=torch.float32, device=accelerator.device)
+    steps = recipe.epochs * math.ceil(len(train) / recipe.batch)
+
+    history, best = _resume(file, key, network, optimiser, accelerator)
+    todo = range(len(history), recipe.epochs)
+    for epoch in tqdm(todo, desc="epochs", unit="epoch", file=sys.stdout, mininterval=0.5, disable=not todo):
+        torch.manual_seed(seed + 1000 * epoch + 500 * accelerator.process_index)  # augmentation and dropout
+        shuffle = torch.Generator().manual_seed(seed + 1000 * epoch)  # the same for every process
+        batches = torch.randperm(len(train), generator=shuffle).split(recipe.batch)
+        model.train()
+        total = torch.zeros(2, device=accelerator.device)
+        for step, batch in enumerate(batches, epoch * len(batches)):
+            for group, rate in zip(optimiser.param_groups, recipe.rates, strict=True):
+                group["lr"] = rate * (_one_cycle(step / steps) if recipe.one_cycle else 1)
+            chosen = train[batch[accelerator.process_index :: accelerator.num_processes]]
+            logits = model(inputs[chosen]).float()
+            losses = nn.functional.cross_entropy(
+                logits, truth[chosen], weight, label_smoothing=recipe.label_smoothing, reduction="none"
+            )
+            # the mean over the batch of all processes, whose gradients accelerate averages
+            loss = losses.sum() * accelerator.num_processes / len(batch)
             optimiser.zero_grad()
-            loss.backward()
+            accelerator.backward(loss)
             optimiser.step()
-            total_loss += loss.item() * len(chosen)
-            correct += (logits.argmax(1) == truth[chosen]).sum().item()
-        p = probabilities(head, features, val)
+            total += torch.stack([losses.detach().sum(), (logits.argmax(1) == truth[chosen]).sum()])
+        train_loss, train_accuracy = (accelerator.reduce(total) / len(train)).tolist()
+        p = probabilities(network, inputs, val)
         val_loss = -np.log(np.clip(p[np.arange(len(val)), labels[val]], 1e-12, 1)).mean()
-        if not np.isfinite(total_loss + val_loss):
-            raise UserError(f"The loss was no number in epoch {epoch}: nothing was kept; lower the learning rate.")
-        history.append(
-            [epoch, total_loss / len(train), correct / len(train), val_loss, np.mean(p.argmax(1) == labels[val])]
-        )
-        if best is None or val_loss < best[0]:
-            best = val_loss, copy.deepcopy(head.state_dict())
-    head.load_state_dict(best[1])
+        if not np.isfinite(train_loss + val_loss):
+            kept = f"the checkpoint of epoch {epoch} stays as it is" if file and epoch else "nothing was kept"
+            raise UserError(f"The loss was no number in epoch {epoch + 1}: {kept}; lower the learning rate.")
+        val_accuracy = float(np.mean(p.argmax(1) == labels[val]))
+        history.append([epoch + 1, train_loss, train_accuracy, float(val_loss), val_accuracy])
+        value = {"val_loss": val_loss, "val_accuracy": -val_accuracy, "last": -epoch}[recipe.keep]
+        if best is None or value < best[0]:
+            best = float(value), copy.deepcopy(network.state_dict())
+        if file and accelerator.is_main_process:
+            _save(file, key, history, best, recipe, network, optimiser, accelerator)
+    network.load_state_dict(best[1])
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return pd.DataFrame(history, columns=HISTORY)
 
 
-def fit_head_once(head, features, labels, train, val, model_file, history_file, epochs=EPOCHS, seed=SEED):
-    """`fit_head`, kept on disk: called again with the same of everything, it reads what it found before."""
-    settings = [repr((LEARNING_RATE, BATCH, epochs, seed, str(head))), features.key]
-    key = _hash("".join(settings).encode() + b"".join(np.asarray(a, "int64").tobytes() for a in (labels, train, val)))
-    if model_file.exists() and history_file.exists():
-        kept = torch.load(model_file, map_location="cpu", weights_only=True)
-        if kept["key"] == key:
-            head.load_state_dict(kept["head"])
-            head.to(device())
-            return pd.read_csv(history_file)
-    history = fit_head(head, features, labels, train, val, epochs, seed)
-    with replacing(history_file) as file:
-        history.to_csv(file, index=False)
-    with replacing(model_file, "wb") as file:
-        torch.save({"key": key, "head": {name: weight.cpu() for name, weight in head.state_dict().items()}}, file)
-    return history
+def probabilities(network, inputs, chosen=None):
+    """A network's class probabilities, for all pictures or those chosen: float array (m, 5), ordered as `CLASSES`."""
+    logits = outputs(network, inputs, chosen)
+    return torch.from_numpy(logits).double().softmax(1).numpy()
 
 
-def probabilities(head, features, chosen=None):
-    """A head's class probabilities, for all pictures or those chosen: float array (m, 5), in the order of `CLASSES`."""
-    head.eval()
-    chosen = np.arange(len(features)) if chosen is None else np.asarray(chosen)
+def outputs(network, inputs, chosen=None):
+    """What a network gives, for all pictures or those chosen: float array (m, …)."""
+    network.to(device()).eval()
+    chosen = np.arange(len(inputs)) if chosen is None else np.asarray(chosen)
     with torch.inference_mode():
-        parts = [head(features[chosen[i : i + 512]]).cpu().double().softmax(1) for i in range(0, len(chosen), 512)]
+        parts = [network(inputs[chosen[i : i + 256]]).float().cpu() for i in range(0, len(chosen), 256)]
     return torch.cat(parts).numpy()
 
 
-def _hash(content):
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+def doubled(table, train):
+    """`train` with each frame of the rarer emotions twice (neutral, happy, sad, disgust), as in the report's totals."""
+    rarer = table["emotion"].iloc[train].isin(["neutral", "happy", "sad", "disgust"]).to_numpy()
+    return np.concatenate([train, train[rarer]])
 
 
-def _known(file, index):
-    """The row of each digest; what a kill left half-written at the end of either file is cut off."""
-    width = HEAD_SIZES[0] * 2
-    if not file.exists() or not index.exists():
-        return {}
-    names = index.read_text("ascii").split("\n")[:-1][: file.stat().st_size // width]
-    os.truncate(file, len(names) * width)
-    os.truncate(index, len(names) * 65)
-    return {name: row for row, name in enumerate(names)}
+def _one_cycle(share):
+    return share / 0.15 if share < 0.15 else (1 + math.cos(math.pi * (share - 0.15) / 0.85)) / 2
+
+
+def _precision():
+    """Mixed on a GPU: bfloat16 where it has that, else float16. On a processor as ACCELERATE_MIXED_PRECISION says."""
+    if not torch.cuda.is_available():
+        return None
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _key(network, inputs, labels, train, val, recipe, seed):
+    """Eight hexadecimal digits that change with anything that a training's result hangs on, the device aside."""
+    start = b"".join(weight.detach().cpu().numpy().tobytes() for weight in network.state_dict().values())
+    numbers = b"".join(np.asarray(array, "int64").tobytes() for array in (labels, train, val))
+    return digest(start + repr((str(network), inputs.key, recipe, seed)).encode() + numbers)[:8]
+
+
+def _save(file, key, history, best, recipe, network, optimiser, accelerator):
+    """Keep a checkpoint; of a finished training only what is needed to use it."""
+    kept = {"key": key, "history": history, "best": {"value": best[0], "network": best[1]}}
+    if len(history) < recipe.epochs:
+        kept |= {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+        kept |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler else {}
+    with replacing(file, "wb") as target:
+        torch.save(kept, target)
+
+
+def _resume(file, key, network, optimiser, accelerator):
+    """(history, best) of a checkpoint, its state put back; ([], None) without one. One of another training is kept."""
+    if file is None:
+        return [], None
+    if file.exists() and (other := read_checkpoint(file)["key"]) != key:
+        aside = file.with_stem(f"{file.stem}-{other}")
+        log.warning(
+            "%s is of other frames or settings: it is kept as %s, and this one learns anew.", shown(file), aside.name
+        )
+        file.replace(aside)
+    if not file.exists() and (mine := file.with_stem(f"{file.stem}-{key}")).exists():
+        mine.replace(file)
+    if not file.exists():
+        return [], None
+    kept = read_checkpoint(file)
+    if "network" in kept:
+        network.load_state_dict(kept["network"])
+        optimiser.load_state_dict(kept["optimiser"])
+        if accelerator.scaler:
+            accelerator.scaler.load_state_dict(kept["scaler"])
+    return kept["history"], (kept["best"]["value"], kept["best"]["network"])
+
+
+def read_checkpoint(file):
+    """A checkpoint's content; UserError if it is cut short or none of ours. Nothing in it is ever executed."""
+    try:
+        kept = torch.load(io.BytesIO(file.read_bytes()), map_location="cpu", weights_only=True)
+        return {name: kept[name] for name in kept if kept["key"] and kept["history"] and kept["best"]}
+    except Exception:  # torch has many ways to say that a file is not a checkpoint
+        raise UserError(
+            f"{shown(file)} is cut short or no checkpoint of ours: move or delete it, and it is trained anew."
+        ) from None
