@@ -3,17 +3,20 @@
 PYTHON ?= python3
 PY = .venv/bin/python
 
-.PHONY: report test publish notebooks bench clean
+.PHONY: report test publish ablation notebooks bench clean
 report: .venv/installed ## run the notebooks over DATA, into RUNS
 	@$(PY) -m helpers.report
 test: .venv/installed ## all tests, the notebooks among them, on the drawn sample
 	@$(PY) -m pytest
 publish: .venv/installed ## put the results of run RUN into imgs/, the README and the stored notebooks
 	@$(PY) -m helpers.report publish
+ablation: .venv/installed ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: hours on a CPU
+	@$(PY) -m helpers.experiments
 notebooks: .venv/installed ## step through them in JupyterLab
 	@$(PY) -m jupyterlab notebooks
 bench: .venv/installed ## speed, measured: tables of ratios
 	@$(PY) -m tests.benchmarks.frames
+	@$(PY) -m tests.benchmarks.training
 clean: ## remove the environment and the sample's run; runs over your own clips stay
 	rm -rf .venv data/runs/sample
 

@@ -25,6 +25,25 @@ def device():
     return PartialState().device
 
 
+class RowFile:
+    """A file of rows of one shape, as an array that is read a few rows at a time: `rows[indices]`.
+
+    Mapped into memory it would do the same, but what has been read would count as the process's own memory.
+    """
+
+    def __init__(self, file, dtype, shape):
+        self.file, self.dtype, self.shape = file, dtype, shape
+        self.nbytes = dtype.itemsize * int(np.prod(shape))
+
+    def __getitem__(self, indices):
+        numbers = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        with open(self.file, "rb", buffering=0) as file:
+            for row, index in zip(numbers, indices, strict=True):
+                file.seek(int(index) * row.nbytes)
+                file.readinto(row)
+        return numbers
+
+
 class Features:
     """What is kept of n pictures: `features[indices]` is a float tensor (m, …) on the device; bytes become 0..1.
 
@@ -73,7 +92,7 @@ def _cached(name, dtype, shape, compute, paths, folder, transform):
             names.writelines(next(fresh) + "\n" for _ in batch)
             names.flush()
     known = _known(file, index, width)
-    table = np.memmap(file, dtype, "r", shape=(len(known), *shape))
+    table = RowFile(file, dtype, (len(known), *shape))
     return Features(table, np.array([known[key] for key in digests]), digest(name + "".join(digests)))
 
 

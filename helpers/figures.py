@@ -61,10 +61,10 @@ def class_counts(counts, report, heading):
     return _finished(figure, heading)
 
 
-def training_history(history, heading):
-    """Figure 7 of the report: accuracy and loss by epoch; the epoch of lowest validation loss is marked."""
+def training_history(history, heading, kept="val_loss"):
+    """Figure 7 of the report: accuracy and loss by epoch; the epoch of best validation loss or accuracy is marked."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
-    best = history.loc[history["val_loss"].idxmin(), "epoch"]
+    best = history.loc[history[kept].idxmin() if kept == "val_loss" else history[kept].idxmax(), "epoch"]
     for ax, what in zip(axes, ("accuracy", "loss"), strict=True):
         ax.plot(history["epoch"], history[f"train_{what}"], color=COLOURS["train"], label="training")
         ax.plot(history["epoch"], history[f"val_{what}"], color=COLOURS["val"], label="validation")
@@ -75,8 +75,8 @@ def training_history(history, heading):
     return _finished(figure, heading)
 
 
-def network_diagram(layers, heading):
-    """Figure 4 of the report: a box a layer, as the table (layer, output, weights, part) lists them, top to bottom."""
+def network_diagram(layers, heading, counted="weights"):
+    """Figures 3 and 4 of the report: a box a layer, as the table (layer, output, weights, part) lists them."""
     figure, ax = plt.subplots(figsize=(WIDTH, 0.33 * len(layers) + 0.8))
     fills = dict(zip(layers["part"].unique(), ("#EFEFEF", "#D6E8F5", "#FBE8C8"), strict=False))
     for i, row in enumerate(layers.itertuples()):
@@ -88,18 +88,17 @@ def network_diagram(layers, heading):
         first, last = rows.index[0], rows.index[-1]
         ax.plot([-0.15, -0.15], [-first - 0.02, -last - 0.78], color="0.4")
         ax.text(-0.35, -(first + last) / 2 - 0.4, part, ha="right", va="center", fontsize="small")
-    for x, text, side in ((1.5, "layer", "center"), (3.2, "output", "left"), (6.4, "weights", "right")):
+    for x, text, side in ((1.5, "layer", "center"), (3.2, "output", "left"), (6.4, counted, "right")):
         ax.text(x, 0.25, text, ha=side, fontsize="small", fontweight="bold")
     ax.set(xlim=(-2.6, 6.5), ylim=(-len(layers), 0.8))
     ax.axis("off")
     return _finished(figure, heading)
 
 
-def confusion_pair(ours, report, heading, our_name):
-    """Two confusion matrices side by side, ours and the report's: the share of each true class, and the counts."""
+def confusion_pair(first, second, heading, names):
+    """Two confusion matrices side by side: the share of each true class as colour, and the counts."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.7), sharey=True)
-    names = (our_name, "report, 2020 (RAVDESS)")
-    for ax, counts, name in zip(axes, (ours, report), names, strict=True):
+    for ax, counts, name in zip(axes, (first, second), names, strict=True):
         total, right = counts.to_numpy().sum(), counts.to_numpy().trace()
         share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
         style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
@@ -111,6 +110,35 @@ def confusion_pair(ours, report, heading, our_name):
         )
         ax.tick_params(axis="x", rotation=35, labelrotation=35)
         plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    return _finished(figure, heading)
+
+
+def leakage(table, heading):
+    """Accuracy on frames not trained on, by what the split kept together: a dot a training, a bar their mean."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 2.4))
+    kinds = list(dict.fromkeys(table["split_by"]))
+    for y, kind in enumerate(kinds):
+        shares = table.loc[table["split_by"] == kind, "accuracy"]
+        ax.barh(y, shares.mean(), 0.6, color=COLOURS["val" if kind == "actor" else "report"])
+        ax.plot(shares, [y] * len(shares), "o", color="0.2", markersize=4)
+        ax.text(shares.max() + 0.015, y, f"{shares.mean():.1%}", va="center")
+    ax.set(yticks=range(len(kinds)), yticklabels=[f"by {kind}" for kind in kinds], xlim=(0, 1.08))
+    ax.set(xlabel="accuracy on the frames held out", xticks=np.arange(0, 1.01, 0.2))
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    return _finished(figure, heading)
+
+
+def importance(shares, heading, most=12):
+    """The features that trees gained most by: {title: Series of shares, descending}, a panel each."""
+    figure, axes = plt.subplots(1, len(shares), figsize=(WIDTH, 3.2), squeeze=False)
+    for ax, (title, series) in zip(axes[0], shares.items(), strict=True):
+        top = series.head(most)
+        ax.barh(range(len(top)), top, color=[COLOURS["val" if "score" in name else "train"] for name in top.index])
+        ax.set(yticks=range(len(top)), xlabel="share of the gain", title=title)
+        ax.set_yticklabels(top.index, fontsize="x-small")
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
     return _finished(figure, heading)
 
 

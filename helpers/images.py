@@ -22,7 +22,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FrameDataset(torch.utils.data.Dataset):
-    """Pictures by path: item i is what `transform` makes of it; of the report's, a float tensor (3, 360, 360) in 0..1."""
+    """Pictures by path: item i as `transform` makes it; as the report's does, a float tensor (3, 360, 360) in 0..1."""
 
     def __init__(self, paths, transform=REPORT_TRANSFORM):
         self.paths, self.transform = list(paths), transform
@@ -39,10 +39,10 @@ class FrameDataset(torch.utils.data.Dataset):
 class FaceCrop:
     """A square around the face, found by the colour of skin: a PIL picture in, a PIL picture (`side`, `side`) out.
 
-    The square is centred a little below the median of the pixels whose chroma is that of skin, Cb 77 to 127 and Cr 133 to 173 (Chai
-    and Ngan, 1999, doi:10.1109/76.767122). Skins differ much in brightness, at which it does not look, and little in
-    these. Shoulders and clothes are kept out: only the middle of the width (0.3 to 0.7) and the upper three quarters of
-    the height count. The square stays inside the picture; with too few such pixels it is in the middle.
+    The square is centred a little below the median of the pixels whose chroma is that of skin, Cb 77 to 127 and Cr 133
+    to 173 (Chai and Ngan, 1999, doi:10.1109/76.767122). Skins differ much in brightness, at which it does not look, and
+    little in these. Shoulders and clothes are kept out: only the middle of the width (0.3 to 0.7) and the upper three
+    quarters of the height count. The square stays inside the picture; with too few such pixels it is in the middle.
     """
 
     share: float = 0.73  # the square's side, as a share of the picture's height
@@ -66,6 +66,7 @@ class FaceCrop:
 
 
 FACE_TRANSFORM = v2.Compose([FaceCrop(), v2.PILToTensor()])
+FIXED_TRANSFORM = v2.Compose([FaceCrop(follow=False), v2.PILToTensor()])
 
 
 class FaceView(nn.Module):

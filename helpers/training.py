@@ -1,8 +1,8 @@
 """One loop trains every network here: the report's head, the better AlexNet, and the small CNN.
 
 accelerate carries the device, the precision (mixed on a GPU) and, under `torchrun` or `accelerate launch`, several
-processes. After each epoch a checkpoint is kept, so that a training that was cut off goes on and ends where it would
-have ended: the random numbers of an epoch hang on the seed and the epoch alone.
+processes. Checkpoints are kept between epochs, so that a training that was cut off goes on and ends where it would have
+ended: the random numbers of an epoch hang on the seed and the epoch alone.
 """
 
 import copy
@@ -10,6 +10,7 @@ import io
 import logging
 import math
 import sys
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +21,12 @@ from torch import nn
 from tqdm import tqdm
 
 from helpers.features import device, digest
-from helpers.ravdess import CLASSES
+from helpers.ravdess import CLASSES, SPLITS
 from helpers.workspace import SEED, UserError, replacing, shown
 
 log = logging.getLogger(__name__)
 
+INTERVAL = 30  # seconds between checkpoints, at least; the last epoch is always kept
 HISTORY = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 
 
@@ -43,6 +45,10 @@ class Recipe:
 
 
 REPORT = Recipe()
+FINE_TUNING = Recipe(
+    epochs=12, batch=64, rates=(0.0003, 0.001), one_cycle=True, weight_decay=0.05, label_smoothing=0.1, balanced=True
+)
+SMALL_CNN = Recipe(epochs=20, keep="val_accuracy")
 
 
 def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED):
@@ -75,7 +81,7 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
     steps = recipe.epochs * math.ceil(len(train) / recipe.batch)
 
     history, best = _resume(file, key, network, optimiser, accelerator)
-    todo = range(len(history), recipe.epochs)
+    todo, kept_at = range(len(history), recipe.epochs), time.monotonic()
     for epoch in tqdm(todo, desc="epochs", unit="epoch", file=sys.stdout, mininterval=0.5, disable=not todo):
         torch.manual_seed(seed + 1000 * epoch + 500 * accelerator.process_index)  # augmentation and dropout
         shuffle = torch.Generator().manual_seed(seed + 1000 * epoch)  # the same for every process
@@ -100,14 +106,17 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
         p = probabilities(network, inputs, val)
         val_loss = -np.log(np.clip(p[np.arange(len(val)), labels[val]], 1e-12, 1)).mean()
         if not np.isfinite(train_loss + val_loss):
-            kept = f"the checkpoint of epoch {epoch} stays as it is" if file and epoch else "nothing was kept"
-            raise UserError(f"The loss was no number in epoch {epoch + 1}: {kept}; lower the learning rate.")
+            raise UserError(
+                f"The loss was no number in epoch {epoch + 1}: nothing of that epoch was kept; lower the learning rate."
+            )
         val_accuracy = float(np.mean(p.argmax(1) == labels[val]))
         history.append([epoch + 1, train_loss, train_accuracy, float(val_loss), val_accuracy])
         value = {"val_loss": val_loss, "val_accuracy": -val_accuracy, "last": -epoch}[recipe.keep]
         if best is None or value < best[0]:
             best = float(value), copy.deepcopy(network.state_dict())
-        if file and accelerator.is_main_process:
+        due = time.monotonic() - kept_at >= INTERVAL or epoch + 1 == recipe.epochs
+        if file and due and accelerator.is_main_process:
+            kept_at = time.monotonic()
             _save(file, key, history, best, recipe, network, optimiser, accelerator)
     network.load_state_dict(best[1])
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -133,6 +142,22 @@ def doubled(table, train):
     """`train` with each frame of the rarer emotions twice (neutral, happy, sad, disgust), as in the report's totals."""
     rarer = table["emotion"].iloc[train].isin(["neutral", "happy", "sad", "disgust"]).to_numpy()
     return np.concatenate([train, train[rarer]])
+
+
+def load(network, file):
+    """Give a network the weights that a checkpoint kept; returns the network. UserError if they are another's."""
+    try:
+        network.load_state_dict(read_checkpoint(file)["best"]["network"])
+    except RuntimeError as problem:
+        reason = str(problem).splitlines()[-1].strip().rstrip(".")
+        raise UserError(f"{shown(file)} holds the weights of another network: {reason}.") from None
+    return network
+
+
+def labels_and_rows(table):
+    """Of `frames.csv`: each frame's place in `CLASSES`, int array (n,), and the rows of each split, {split: array}."""
+    labels = np.array([CLASSES.index(label) for label in table["label"]])
+    return labels, {split: np.flatnonzero(table["split"] == split) for split in SPLITS}
 
 
 def _one_cycle(share):

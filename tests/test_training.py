@@ -1,24 +1,21 @@
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from helpers import networks, training, workspace
-from helpers.workspace import UserError
+from helpers.features import Features
+from helpers.workspace import REPOSITORY, UserError
+from tests import training_script
 
-
-@pytest.fixture
-def pictures(tmp_path):
-    """Forty pictures of noise, brighter by class, so that there is something to learn."""
-    rng = np.random.default_rng(0)
-    paths = [tmp_path / f"{i}.jpg" for i in range(40)]
-    for i, path in enumerate(paths):
-        Image.fromarray(rng.integers(0, 60, (360, 640, 3), "uint8") + np.uint8(40 * (i % 5))).save(path)
-    return paths
+QUICK = training.Recipe(epochs=4)
 
 
 @pytest.fixture(scope="module")
@@ -26,125 +23,205 @@ def trunk():
     return networks.alexnet_trunk("none")
 
 
-def counting(trunk):
-    """The trunk, and a list that grows with the number of pictures that go through it."""
-    seen = []
-    twin = networks.alexnet_trunk("none")
-    twin.register_forward_hook(lambda module, inputs, output: seen.extend([0] * len(inputs[0])))
-    return twin, seen
+def head_features(scale=3.0, n=60):
+    """Features that hold a signal of the class, in noise."""
+    rng = np.random.default_rng(0)
+    signal = np.eye(5)[np.arange(n) % 5] @ rng.normal(size=(5, 25600))
+    table = (signal + rng.normal(scale=scale, size=(n, 25600))).astype(np.float16)
+    return Features(table, np.arange(n), "drawn"), np.arange(n) % 5, np.arange(40), np.arange(40, n)
 
 
-def test_features_are_what_the_trunk_gives(pictures, trunk, tmp_path):
-    features = training.trunk_features(trunk, pictures, tmp_path / "features")
-    picture = training.FrameDataset(pictures)[3]
-    assert picture.shape == (3, 360, 360)
-    expected = trunk(picture[None]).flatten()
-    assert features.table.shape == (40, 25600)
-    torch.testing.assert_close(features[[3]][0], expected, rtol=2e-3, atol=1e-4)
-
-
-def test_each_picture_goes_through_the_trunk_once_and_nothing_stale_is_used(pictures, trunk, tmp_path):
-    counted, seen = counting(trunk)
-    first = training.trunk_features(counted, pictures, tmp_path / "features")
-    assert len(seen) == 40
-    again = training.trunk_features(counted, pictures[::-1], tmp_path / "features")
-    assert len(seen) == 40
-    torch.testing.assert_close(again[[0]], first[[39]], rtol=0, atol=0)
-
-    Image.new("RGB", (640, 360), "red").save(pictures[7])  # the same name, another picture
-    changed = training.trunk_features(counted, pictures, tmp_path / "features")
-    assert len(seen) == 41
-    assert changed.key != first.key
-    assert not torch.equal(changed[[7]], first[[7]])
-
-    with torch.no_grad():
-        counted[0].bias += 1  # another trunk
-    training.trunk_features(counted, pictures, tmp_path / "features")
-    assert len(seen) == 81
-    assert len(list((tmp_path / "features").glob("*.float16"))) == 2
-
-
-def test_a_trunk_pass_cut_off_goes_on(pictures, trunk, tmp_path):
-    whole = training.trunk_features(trunk, pictures, tmp_path / "whole")
-    cut = training.trunk_features(trunk, pictures, tmp_path / "cut")
-    numbers, names = cut.table.filename, next((tmp_path / "cut").glob("*.index"))
-    with open(numbers, "r+b") as file:
-        file.truncate(25 * 51200 + 777)  # in the middle of a picture
-    with open(names, "r+b") as file:
-        file.truncate(30 * 65 + 9)  # in the middle of a line, and further than the numbers
-    counted, seen = counting(trunk)
-    again = training.trunk_features(counted, pictures, tmp_path / "cut")
-    assert len(seen) == 15
-    # the last pictures went through in a batch of another size, which may round differently in the last place
-    torch.testing.assert_close(again[range(40)], whole[range(40)], rtol=2e-3, atol=1e-4)
-    assert again.key == whole.key
-
-
-def fit(features, seed=1, epochs=6):
-    labels = np.arange(40) % 5
-    head = networks.report_head(seed)
-    history = training.fit_head(head, features, labels, np.arange(30), np.arange(30, 40), epochs, seed)
-    return head, history
-
-
-def test_the_network_is_the_reports(trunk):
+def test_the_networks_are_the_reports(trunk):
     assert networks.HEAD_SIZES == (25600, 192, 128, 5)
     rows = networks.layers([*trunk, torch.nn.Flatten(), *networks.report_head()], (3, 360, 360))
     assert [row["output"] for row in rows if row["layer"] in ("MaxPool2d", "Flatten", "Linear")][-5:] == [
         (256, 10, 10), (25600,), (192,), (128,), (5,),
     ]  # fmt: skip
     assert sum(row["weights"] for row in rows[:13]) == 2_469_696
+    outputs = [row["output"] for row in networks.layers(networks.report_cnn(), (3, 80, 80)) if row["weights"]]
+    assert outputs == [(5, 76, 76), (10, 36, 36), (324,), (32,), (5,)]
 
 
-def test_the_epoch_of_lowest_validation_loss_is_kept():
-    labels = np.arange(60) % 5
-    rng = np.random.default_rng(0)
-    signal = np.eye(5)[labels] @ rng.normal(size=(5, 25600))
-    table = (signal + rng.normal(scale=60, size=(60, 25600))).astype(np.float16)
-    features = training.Features(table, np.arange(60), "drawn")
+def test_the_epoch_that_the_recipe_names_is_kept():
+    features, labels, train, val = head_features(scale=60)
+    recipe = training.Recipe(epochs=12)
     head = networks.report_head()
-    history = training.fit_head(head, features, labels, np.arange(40), np.arange(40, 60), epochs=12)
+    history = training.fit(head, features, labels, train, val, recipe)
     assert list(history.columns) == training.HISTORY and len(history) == 12
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2  # it learns them by heart,
     assert history["val_loss"].idxmin() < 11  # and the others turn
-    p = training.probabilities(head, features)
-    assert p.shape == (60, 5)
-    np.testing.assert_allclose(p.sum(axis=1), 1)
-    loss = -np.log(p[np.arange(40, 60), labels[40:]]).mean()
-    assert loss == pytest.approx(history["val_loss"].min(), rel=1e-6)
-    with pytest.raises(UserError, match="no number in epoch 1"):
-        training.fit_head(
-            head, training.Features(table * np.nan, np.arange(60), ""), labels, np.arange(40), np.arange(40, 60)
-        )
+
+    def loss(head):
+        p = training.probabilities(head, features, val)
+        return -np.log(p[np.arange(len(val)), labels[val]].clip(1e-12)).mean()
+
+    assert loss(head) == pytest.approx(history["val_loss"].min(), rel=1e-5)
+    last = networks.report_head()
+    training.fit(last, features, labels, train, val, training.Recipe(epochs=12, keep="last"))
+    assert loss(last) == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
+    accurate = networks.report_head()
+    training.fit(accurate, features, labels, train, val, training.Recipe(epochs=12, keep="val_accuracy"))
+    right = training.probabilities(accurate, features, val).argmax(1) == labels[val]
+    assert right.mean() == history["val_accuracy"].max()
 
 
-def test_the_same_seed_gives_the_same_numbers(pictures, trunk, tmp_path):
-    features = training.trunk_features(trunk, pictures, tmp_path / "features")
-    (a, history_a), (b, history_b), (c, _) = fit(features), fit(features), fit(features, seed=2)
+def test_it_is_the_reports_recipe():
+    """Adam at 0.001 on batches of 32, written out by hand, gives the same weights."""
+    features, labels, train, val = head_features()
+    head, twin = networks.report_head(), networks.report_head()
+    training.fit(head, features, labels, train, val, training.Recipe(epochs=2, keep="last"), seed=5)
+    assert (training.REPORT.epochs, training.REPORT.batch, training.REPORT.rates) == (85, 32, (0.001,))
+    optimiser = torch.optim.Adam(twin.parameters(), lr=0.001)
+    for epoch in range(2):
+        order = torch.randperm(40, generator=torch.Generator().manual_seed(5 + 1000 * epoch))
+        for batch in order.split(32):
+            optimiser.zero_grad()
+            chosen = train[batch]
+            torch.nn.functional.cross_entropy(twin(features[chosen]), torch.tensor(labels[chosen])).backward()
+            optimiser.step()
+    for ours, theirs in zip(head.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_rarer_emotions_are_doubled():
+    table = pd.DataFrame({"emotion": ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "neutral"]})
+    assert sorted(training.doubled(table, np.arange(7))) == [0, 0, 1, 2, 2, 3, 3, 4, 5, 6, 6]
+
+
+def test_parts_learn_at_their_own_rates_and_a_frozen_trunk_does_not_learn():
+    inputs, labels, train, val = training_script.data()
+    settings = inputs, labels, train, val
+    for rates, frozen in (((0.0, 0.01), False), ((0.01,), True)):
+        network = networks.face_alexnet("none", training_script.FaceView(72), frozen=frozen)
+        trunk, head = (networks.fingerprint(part) for part in (network.trunk, network.head))
+        training.fit(network, *settings, training.Recipe(epochs=1, rates=rates))
+        assert networks.fingerprint(network.trunk) == trunk and networks.fingerprint(network.head) != head
+    rates = [training._one_cycle(share) for share in np.linspace(0, 1, 101)]
+    assert rates[0] == 0 and max(rates) == pytest.approx(1) == rates[15] and rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    settings = head_features()
+    (a, history_a), (b, history_b), (c, _) = (
+        (head := networks.report_head(), training.fit(head, *settings, QUICK, seed=seed)) for seed in (1, 1, 2)
+    )
     pd.testing.assert_frame_equal(history_a, history_b, check_exact=True)
-    assert (training.probabilities(a, features) == training.probabilities(b, features)).all()
-    assert (training.probabilities(a, features) != training.probabilities(c, features)).any()
+    assert (training.probabilities(a, settings[0]) == training.probabilities(b, settings[0])).all()
+    assert (training.probabilities(a, settings[0]) != training.probabilities(c, settings[0])).any()
 
 
-def test_a_second_call_reads_what_the_first_found(pictures, trunk, tmp_path, monkeypatch):
-    features = training.trunk_features(trunk, pictures, tmp_path / "features")
-    labels, files = np.arange(40) % 5, (tmp_path / "m" / "head.pth", tmp_path / "h" / "head.csv")
-    settings = features, labels, np.arange(30), np.arange(30, 40), *files, 3
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nobody interrupts: its network and history."""
+    return training_script.train(tmp_path_factory.mktemp("whole") / "model.pth")
+
+
+def start(folder, *arguments):
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    *launcher, names = arguments
+    command = [sys.executable, *launcher, REPOSITORY / "tests" / "training_script.py", folder, *names.split()]
+    return subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(whole, tmp_path):
+    first = start(tmp_path, "usual")
+    while not (tmp_path / "usual.pth").exists() and first.poll() is None:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait(120) == -signal.SIGKILL, first.stderr.read().decode()
+    done = len(training.read_checkpoint(tmp_path / "usual.pth")["history"])
+    assert 1 <= done < training_script.RECIPE.epochs
+    again = start(tmp_path, "usual")
+    assert again.wait(120) == 0, again.stderr.read().decode()
+    network, history = whole
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "usual.csv"), history, check_exact=False, rtol=1e-9)
+    assert (np.load(tmp_path / "usual.npy") == training.probabilities(network, training_script.data()[0])).all()
+
+
+def test_two_processes_train_as_one(whole, tmp_path):
+    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
+    both = start(tmp_path, *launcher, "usual plain")
+    assert both.wait(120) == 0, both.stderr.read().decode()
+    # without augmentation and dropout the same, but for the last digits
+    _, alone = training_script.train(tmp_path / "alone.pth", plain=True)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "plain.csv"), alone, rtol=1e-3, atol=1e-4)
+    # with them each process draws its own, and the metrics are no further apart than those of other seeds
+    ends = [whole[1].iloc[-1], *(training_script.train(None, seed)[1].iloc[-1] for seed in (2, 3, 4))]
+    two = pd.read_csv(tmp_path / "usual.csv").iloc[-1]
+    for what in ("val_loss", "train_loss"):
+        values = [end[what] for end in ends]
+        assert abs(two[what] - np.mean(values)) <= max(values) - min(values)
+
+
+def test_a_second_call_reads_what_the_first_found(tmp_path, monkeypatch, caplog):
+    settings, file = head_features(), tmp_path / "models" / "head.pth"
     first = networks.report_head()
-    history = training.fit_head_once(first, *settings)
+    history = training.fit(first, *settings, QUICK, file)
     trained = []
-    fit_head = training.fit_head
-    monkeypatch.setattr(training, "fit_head", lambda *a, **k: (trained.append(1), fit_head(*a, **k))[1])
+    monkeypatch.setattr(training, "_save", lambda *a: trained.append(1))
     second = networks.report_head()
-    again = training.fit_head_once(second, *settings)
+    again = training.fit(second, *settings, QUICK, file)
     assert not trained
     pd.testing.assert_frame_equal(history, again)
-    assert (training.probabilities(first, features) == training.probabilities(second, features)).all()
-    training.fit_head_once(second, features, labels[::-1].copy(), *settings[2:])  # other labels: trained anew
-    assert trained
+    assert (training.probabilities(first, settings[0]) == training.probabilities(second, settings[0])).all()
+    monkeypatch.undo()
+
+    # other labels: trained anew, the first kept beside it under its own name; and found again
+    before = file.read_bytes()
+    features, labels, train, val = settings
+    training.fit(networks.report_head(), features, labels[::-1].copy(), train, val, QUICK, file)
+    [aside] = [path for path in file.parent.iterdir() if path != file]
+    assert aside.read_bytes() == before and "is kept as" in caplog.text
+    third = networks.report_head()
+    training.fit(third, *settings, QUICK, file)
+    assert file.read_bytes() == before
+    assert (training.probabilities(first, features) == training.probabilities(third, features)).all()
 
 
-def test_bad_input_is_one_sentence(tmp_path, pictures, trunk, monkeypatch):
+def test_a_damaged_or_hostile_checkpoint_is_one_sentence_and_stays(tmp_path):
+    settings, file = head_features(), tmp_path / "head.pth"
+    training.fit(networks.report_head(), *settings, QUICK, file)
+    whole = file.read_bytes()
+
+    class Planted:
+        def __reduce__(self):
+            return (os.system, (f"touch '{tmp_path}/pwned'",))
+
+    torch.save({"key": Planted()}, tmp_path / "planted.pth")
+    for content in (whole[: len(whole) // 2], b"", b"hello", (tmp_path / "planted.pth").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match="head.pth is cut short or no checkpoint of ours"):
+            training.fit(networks.report_head(), *settings, QUICK, file)
+        assert file.read_bytes() == content
+    assert not (tmp_path / "pwned").exists()
+    file.write_bytes(whole)
+    with pytest.raises(UserError, match="head.pth holds the weights of another network"):
+        training.load(networks.report_cnn(), file)
+    assert file.read_bytes() == whole
+
+
+def test_a_loss_that_is_no_number_is_one_sentence_and_the_good_checkpoint_stays(tmp_path):
+    features, labels, train, val = head_features()
+    training.INTERVAL, interval = 0, training.INTERVAL
+    file, seen = tmp_path / "head.pth", []
+
+    class Poisoned(Features):
+        def __getitem__(self, indices):
+            seen.append(len(indices))
+            return super().__getitem__(indices) * (float("nan") if len(seen) > 6 else 1)  # in the third epoch
+
+    try:
+        with pytest.raises(UserError, match="no number in epoch 3: nothing of that epoch was kept"):
+            training.fit(
+                networks.report_head(), Poisoned(features.table, features.rows, "x"), labels, train, val, file=file
+            )
+    finally:
+        training.INTERVAL = interval
+    kept = training.read_checkpoint(file)
+    assert len(kept["history"]) == 2 and all(weight.isfinite().all() for weight in kept["best"]["network"].values())
+
+
+def test_bad_input_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "nowhere.pth"))
     with pytest.raises(UserError, match="There is no file of weights at .*nowhere.pth"):
         workspace.weights()
@@ -154,9 +231,9 @@ def test_bad_input_is_one_sentence(tmp_path, pictures, trunk, monkeypatch):
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="does not hold AlexNet's features"):
         networks.alexnet_trunk(tmp_path / "other.pth")
-    features = training.trunk_features(trunk, pictures, tmp_path / "features")
+    features, labels, train, _ = head_features()
     with pytest.raises(UserError, match="no frames of training or of validation actors"):
-        training.fit_head(networks.report_head(), features, np.zeros(40, int), np.arange(40), np.array([], int))
+        training.fit(networks.report_head(), features, labels, train, np.array([], int), QUICK)
 
 
 def test_weights_of_a_file_are_used_and_other_weights_are_named(tmp_path, trunk):
