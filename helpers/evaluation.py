@@ -144,10 +144,10 @@ def gain_in_words(predictions, first, second, split="test"):
     mean, low, high = (100 * share for share in gain(predictions[first], predictions[second], split))
     table = predictions[second]
     actors = table.loc[table["split"] == split, "actor"].nunique()
-    verdict = "is better" if low > 0 else "is worse" if high < 0 else f"cannot be told apart by {actors} actors"
+    verdict = "it is better" if low > 0 else "it is worse" if high < 0 else f"{actors} actors cannot tell them apart"
     return (
         f"On {SPLITS[split]} frames **{second}** against **{first}**: {mean:+.1f} points of accuracy, 95 % interval "
-        f"{low:+.1f} to {high:+.1f} over the actors: it {verdict}."
+        f"{low:+.1f} to {high:+.1f} over the actors: {verdict}."
     )
 
 

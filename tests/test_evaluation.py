@@ -104,3 +104,28 @@ def test_results_say_whose_they_are(predictions, tmp_path):
     assert metrics["scores"][1]["frames"] == 30
     assert "![A title](imgs/a.png)" in (tmp_path / "report.md").read_text()
     assert "random trunk" in evaluation.in_words("m", predictions, "drawn sample")
+
+
+def test_a_gain_has_an_interval_over_actors(frames):
+    """Two models on five test actors of six frames each; the second names one frame more of each actor right."""
+    truth = np.eye(5)[[CLASSES.index(label) for label in frames["label"]]]
+    wrong = np.roll(truth, 1, axis=1)
+    test = np.flatnonzero(frames["split"] == "test")
+
+    def model(right):
+        p = wrong.copy()
+        p[right] = truth[right]
+        table = frames.assign(predicted=np.array(CLASSES)[p.argmax(1)])
+        return table.assign(**dict(zip(evaluation.PROBABILITIES, p.T, strict=True)), note="")
+
+    first, one_more, one_actor = model(test[::3]), model(test[test % 6 < 3]), model(test[frames["actor"][test] == 20])
+    assert evaluation.gain(first, one_more) == pytest.approx((1 / 6, 1 / 6, 1 / 6))  # the same for every actor
+    mean, low, high = evaluation.gain(first, one_actor)
+    assert mean == pytest.approx(1 / 5 - 1 / 3) and low < 0 < high  # all for one of them
+    both = {"a": first, "b": one_more, "c": one_actor}
+    assert "+16.7 points of accuracy" in evaluation.gain_in_words(both, "a", "b")
+    assert evaluation.gain_in_words(both, "a", "b").endswith("it is better.")
+    assert evaluation.gain_in_words(both, "b", "a").endswith("it is worse.")
+    assert evaluation.gain_in_words(both, "a", "c").endswith("5 actors cannot tell them apart.")
+    with pytest.raises(UserError, match="no test frames, or not the same"):
+        evaluation.gain(first, one_more.iloc[:-1])
