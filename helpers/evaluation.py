@@ -220,13 +220,15 @@ def write_results(root, data, table, parts, figures):
     data : str, the data by name
     table : DataFrame, as `results` gives it
     parts : {name: Markdown}, the parts of `report.md` that a README may show between markers of the same name
-    figures : {title: name of a file in imgs/}
+    figures : {title: name of a file in imgs/}; those that are not there are left out
     """
     ours = table[~table["note"].str.startswith("published")].drop(columns="data").astype({"frames": int})
     with replacing(root / "metrics.json") as file:
         json.dump({"data": data, "scores": ours.to_dict("records")}, file, indent=1)
     text = [f"# Reading emotion off faces: results on the {data}"]
     text += [f"<!-- begin {name} -->\n{part.strip()}\n<!-- end {name} -->" for name, part in parts.items()]
-    text += [f"## {title}\n\n![{title}](imgs/{name})" for title, name in figures.items()]
+    text += [
+        f"## {title}\n\n![{title}](imgs/{name})" for title, name in figures.items() if (root / "imgs" / name).exists()
+    ]
     with replacing(root / "report.md") as file:
         file.write("\n\n".join(text) + "\n")

@@ -8,30 +8,28 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from accelerate import Accelerator
 from sklearn.model_selection import GroupShuffleSplit
 
 from helpers.features import crops, digest
 from helpers.frames import read_frames
 from helpers.images import FACE_TRANSFORM, FIXED_TRANSFORM, FaceView
 from helpers.networks import face_alexnet, report_head
-from helpers.training import FINE_TUNING, Recipe, fit, labels_and_rows, probabilities
+from helpers.training import FINE_TUNING, Recipe, fit, labels_and_rows, precision, probabilities
 from helpers.workspace import REPOSITORY, UserError, open_run, replacing, shown, weights
 
 ABLATION = REPOSITORY / "data" / "ablation.csv"
 SEEDS = (1, 2, 3)
-# What is taken away or changed, one thing at a time
+# What is taken away from the recipe, or added to it, one thing at a time
 CHANGES = {
     "the recipe as it is": {},
-    "crop: middle of the frame": {"crop": FIXED_TRANSFORM},
+    "crop: the middle of every frame": {"crop": FIXED_TRANSFORM},
     "pictures in colour": {"view": {"grey": False}},
-    "no ImageNet scaling": {"view": {"normalise": False}},
-    "trunk frozen": {"frozen": True},
-    "no turning, zooming, shifting": {"view": {"affine": 0}},
-    "no change of light": {"view": {"light": 0}},
-    "no class weights": {"recipe": {"balanced": False}},
-    "no label smoothing": {"recipe": {"label_smoothing": 0.0}},
-    "no dropout": {"dropout": 0.0},
-    "no weight decay": {"recipe": {"weight_decay": 0.0}},
+    "trunk frozen": {"frozen": True, "recipe": {"rates": (0.001,)}},
+    "no augmentation": {"view": {"affine": 0, "light": 0}},
+    "classes weighed by 1 / frequency": {"recipe": {"balanced": True}},
+    "no smoothing, dropout, weight decay": {"dropout": 0.0, "recipe": {"label_smoothing": 0.0, "weight_decay": 0.0}},
+    "not scaled as ImageNet's pictures": {"view": {"normalise": False}},
 }
 LEAK = Recipe(epochs=10, batch=64, keep="last")
 
@@ -65,26 +63,27 @@ def leakage(features, table, file, repeats=3):
 def ablation(run):
     """Train the better AlexNet with each of `CHANGES` and each of `SEEDS`; returns and keeps the table of `summary`.
 
-    Each training is kept in the run's `ablation/`, so that a call that was cut off goes on where it was.
+    Each training is kept in the run's `ablation/`, so that a call that was cut off goes on where it was; the table is
+    kept after each. Only the validation actors are looked at.
     """
     table = read_frames(run.need("frames.csv", notebook="01_preprocess"))
     paths = [run.root / path for path in table["path"]]
     (labels, split), rows = labels_and_rows(table), []
     for seed in SEEDS:
-        for what, change in CHANGES.items():
+        for i, (what, change) in enumerate(CHANGES.items()):
             inputs = crops(paths, run.path("features"), change.get("crop", FACE_TRANSFORM))
             view = FaceView(**change.get("view", {}))
             network = face_alexnet(weights(), view, change.get("dropout", 0.5), change.get("frozen", False), seed)
-            recipe = replace(FINE_TUNING, **change.get("recipe", {}))
-            file = run.path("ablation", f"{list(CHANGES).index(what):02d}-{seed}.pth")
+            recipe, file = replace(FINE_TUNING, **change.get("recipe", {})), run.path("ablation", f"{i:02d}-{seed}.pth")
             fit(network, inputs, labels, split["train"], split["val"], recipe, file, seed)
-            p = probabilities(network, inputs, split["val"])
+            p = probabilities(network, inputs, split["val"], mirrored=True)
             rows.append([what, seed, np.mean(p.argmax(1) == labels[split["val"]])])
             print(f"seed {seed}, {what}: {rows[-1][2]:.1%} of validation frames", flush=True)
-    data = f"{run.title}, {network.note}" if network.note else run.title
-    result = summary(pd.DataFrame(rows, columns=["what", "seed", "accuracy"])).assign(data=data)
-    with replacing(ABLATION) as target:
-        result.round(4).to_csv(target)
+            result = summary(pd.DataFrame(rows, columns=["what", "seed", "accuracy"]))
+            result["data"] = f"{run.title}, {network.note}" if network.note else run.title
+            result["precision"] = Accelerator(mixed_precision=precision()).mixed_precision.replace("no", "fp32")
+            with replacing(ABLATION) as target:
+                result.round(4).to_csv(target)
     return result
 
 

@@ -62,7 +62,7 @@ class FaceCrop:
         small = picture.convert("YCbCr").resize((160, 90), Image.Resampling.BOX)
         blue, red = np.asarray(small)[:68, 48:112, 1:].transpose(2, 0, 1)
         ys, xs = np.nonzero((blue >= 77) & (blue <= 127) & (red >= 133) & (red <= 173))
-        return ((48.5 + np.median(xs)) / 160, (3.5 + np.median(ys)) / 90) if len(xs) >= 100 else (0.5, 0.5)
+        return ((48.5 + np.median(xs)) / 160, (5.5 + np.median(ys)) / 90) if len(xs) >= 100 else (0.5, 0.5)
 
 
 FACE_TRANSFORM = v2.Compose([FaceCrop(), v2.PILToTensor()])
@@ -77,7 +77,7 @@ class FaceView(nn.Module):
     colour of skin, by which a network could tell its few actors apart. All are scaled as ImageNet's pictures were.
     """
 
-    def __init__(self, size=128, affine=1.0, light=1.0, grey=True, normalise=True):
+    def __init__(self, size=160, affine=1.0, light=1.0, grey=True, normalise=True):
         super().__init__()
         self.size, self.affine, self.light, self.grey, self.normalise = size, affine, light, grey, normalise
 

@@ -46,7 +46,13 @@ class Recipe:
 
 REPORT = Recipe()
 FINE_TUNING = Recipe(
-    epochs=12, batch=64, rates=(0.0003, 0.001), one_cycle=True, weight_decay=0.05, label_smoothing=0.1, balanced=True
+    epochs=6,
+    batch=32,
+    rates=(0.0003, 0.001),
+    one_cycle=True,
+    weight_decay=0.05,
+    label_smoothing=0.1,
+    keep="val_accuracy",
 )
 SMALL_CNN = Recipe(epochs=20, keep="val_accuracy")
 
@@ -68,7 +74,7 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
     """
     if not len(train) or not len(val):
         raise UserError("There are no frames of training or of validation actors (1-14, 15-19): DATA needs both.")
-    accelerator = Accelerator(mixed_precision=_precision())
+    accelerator = Accelerator(mixed_precision=precision())
     key = _key(network, inputs, labels, train, val, recipe, seed)
     truth = torch.as_tensor(np.asarray(labels), device=accelerator.device)
     parts = [part for part in network.children() if any(weight.requires_grad for weight in part.parameters())]
@@ -123,10 +129,24 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
     return pd.DataFrame(history, columns=HISTORY)
 
 
-def probabilities(network, inputs, chosen=None):
-    """A network's class probabilities, for all pictures or those chosen: float array (m, 5), ordered as `CLASSES`."""
-    logits = outputs(network, inputs, chosen)
-    return torch.from_numpy(logits).double().softmax(1).numpy()
+def probabilities(network, inputs, chosen=None, mirrored=False):
+    """A network's class probabilities, for all pictures or those chosen: float array (m, 5), ordered as `CLASSES`.
+
+    With `mirrored`, the mean of those of each picture and of its mirror image: a face means the same in a mirror.
+    """
+    p = torch.from_numpy(outputs(network, inputs, chosen)).double().softmax(1).numpy()
+    return (p + probabilities(network, _Mirrored(inputs), chosen)) / 2 if mirrored else p
+
+
+class _Mirrored:
+    def __init__(self, inputs):
+        self.inputs = inputs
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, indices):
+        return self.inputs[indices].flip(3)
 
 
 def outputs(network, inputs, chosen=None):
@@ -164,7 +184,7 @@ def _one_cycle(share):
     return share / 0.15 if share < 0.15 else (1 + math.cos(math.pi * (share - 0.15) / 0.85)) / 2
 
 
-def _precision():
+def precision():
     """Mixed on a GPU: bfloat16 where it has that, else float16. On a processor as ACCELERATE_MIXED_PRECISION says."""
     if not torch.cuda.is_available():
         return None

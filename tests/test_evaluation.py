@@ -98,11 +98,15 @@ def test_results_say_whose_they_are(predictions, tmp_path):
     assert published["note"].str.startswith("published").all()
     text = evaluation.results_markdown(table)
     assert "| m | drawn sample | test | 30 |" in text and "| random trunk |" in text
-    evaluation.write_results(tmp_path, "drawn sample", table, {"results": text}, {"A title": "a.png"})
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs" / "a.png").touch()
+    figures = {"A title": "a.png", "Not made": "b.png"}
+    evaluation.write_results(tmp_path, "drawn sample", table, {"results": text}, figures)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert [row["model"] for row in metrics["scores"]] == ["m", "m"]  # no training frames, so no most frequent class
     assert metrics["scores"][1]["frames"] == 30
-    assert "![A title](imgs/a.png)" in (tmp_path / "report.md").read_text()
+    written = (tmp_path / "report.md").read_text()
+    assert "![A title](imgs/a.png)" in written and "b.png" not in written
     assert "random trunk" in evaluation.in_words("m", predictions, "drawn sample")
 
 
