@@ -212,14 +212,9 @@ def _resume(file, key, network, optimiser, accelerator):
     """(history, best) of a checkpoint, its state put back; ([], None) without one. One of another training is kept."""
     if file is None:
         return [], None
-    if file.exists() and (other := read_checkpoint(file)["key"]) != key:
-        aside = file.with_stem(f"{file.stem}-{other}")
-        log.warning(
-            "%s is of other frames or settings: it is kept as %s, and this one learns anew.", shown(file), aside.name
-        )
-        file.replace(aside)
-    if not file.exists() and (mine := file.with_stem(f"{file.stem}-{key}")).exists():
-        mine.replace(file)
+    if accelerator.is_main_process:
+        _make_way(file, key)
+    accelerator.wait_for_everyone()
     if not file.exists():
         return [], None
     kept = read_checkpoint(file)
@@ -229,6 +224,16 @@ def _resume(file, key, network, optimiser, accelerator):
         if accelerator.scaler:
             accelerator.scaler.load_state_dict(kept["scaler"])
     return kept["history"], (kept["best"]["value"], kept["best"]["network"])
+
+
+def _make_way(file, key):
+    """Move a checkpoint of another training aside, and the one of this training back, if there is one."""
+    if file.exists() and (other := read_checkpoint(file)["key"]) != key:
+        aside = file.with_stem(f"{file.stem}-{other}")
+        log.warning("%s is of other frames or settings: it is kept as %s; training anew.", shown(file), aside.name)
+        file.replace(aside)
+    if not file.exists() and (mine := file.with_stem(f"{file.stem}-{key}")).exists():
+        mine.replace(file)
 
 
 def read_checkpoint(file):

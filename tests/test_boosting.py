@@ -7,7 +7,10 @@ import torch
 
 from helpers import boosting, experiments, figures, networks, training
 from helpers.features import Features
-from helpers.workspace import UserError
+from helpers.frames import prepare
+from helpers.ravdess import find_clips
+from helpers.workspace import Run, UserError
+from tests.test_frames import some_clips
 
 
 def drawn(n=1000, seed=0):
@@ -84,3 +87,20 @@ def test_the_ablations_summary_in_a_case_written_out():
     row = experiments.summary(trainings).loc["without"]
     assert row[["seeds", "mean", "least", "most"]].tolist() == pytest.approx([2, 0.45, 0.4, 0.5])
     assert row["difference"] == pytest.approx(-0.1)
+
+
+def test_the_ablation_trains_each_change_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1, 15), each=5))
+    run = Run(tmp_path / "clips", tmp_path / "run")
+    prepare(clips, run.root)
+    few = {what: experiments.CHANGES[what] for what in ("the recipe as it is", "trunk frozen", "no augmentation")}
+    for name, value in {"CHANGES": few, "SEEDS": (1, 2), "EPOCHS": 1, "ABLATION": tmp_path / "ablation.csv"}.items():
+        monkeypatch.setattr(experiments, name, value)
+    table = experiments.ablation(run)
+    assert list(table.index) == list(few) and (table["seeds"] == 2).all() and table["difference"].iloc[0] == 0
+    assert (table["least"] <= table["mean"]).all() and (table["data"] == "clips, random trunk").all()
+    kept = (tmp_path / "ablation.csv").read_bytes()
+    trained = []
+    monkeypatch.setattr(training, "_save", lambda *a: trained.append(1))
+    experiments.ablation(run)
+    assert not trained and (tmp_path / "ablation.csv").read_bytes() == kept
