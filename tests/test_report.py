@@ -101,6 +101,7 @@ def test_make_publish_changes_what_it_should_and_no_more(weird_run, copy):
         copy / "README.md"
     ).read_text("utf-8")
     git(copy, "checkout", "-q", ".")
+    git(copy, "clean", "-fdq", "imgs")
     written = (run / "report.md").read_text("utf-8")
     (run / "report.md").write_text(written.replace("begin confusion", ""), "utf-8")
     partial = make(copy, "publish", RUN=run.name, RUNS=str(run.parent))
