@@ -10,7 +10,7 @@ test: .venv/installed ## all tests, the notebooks among them, on the drawn sampl
 	@$(PY) -m pytest
 publish: .venv/installed ## put the results of run RUN into imgs/, the README and the stored notebooks
 	@$(PY) -m helpers.report publish
-ablation: .venv/installed ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: half an hour
+ablation: .venv/installed ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: hours
 	@$(PY) -m helpers.experiments
 notebooks: .venv/installed ## step through them in JupyterLab
 	@$(PY) -m jupyterlab notebooks

@@ -15,12 +15,11 @@ from helpers.features import crops, digest
 from helpers.frames import read_frames
 from helpers.images import FACE_TRANSFORM, FIXED_TRANSFORM, FaceView
 from helpers.networks import face_alexnet, report_head
-from helpers.training import FINE_TUNING, Recipe, fit, labels_and_rows, precision, probabilities
+from helpers.training import FINE_TUNING, Recipe, fit, labels_and_rows, precision, probabilities, training_key
 from helpers.workspace import REPOSITORY, UserError, open_run, replacing, shown, weights
 
 ABLATION = REPOSITORY / "data" / "ablation.csv"
-# The ablation's trainings are short, so that three seeds of all of them take half an hour on two cores
-SEEDS, EPOCHS, EVERY = (1, 2, 3), 3, 2  # every second frame of the training actors
+SEEDS = (1, 2, 3)
 # What is taken away from the recipe, or added to it, one thing at a time
 CHANGES = {
     "the recipe as it is": {},
@@ -62,43 +61,64 @@ def leakage(features, table, file, repeats=3):
 
 
 def ablation(run):
-    """Train the better AlexNet with each of `CHANGES` and each of `SEEDS`; returns and keeps the table of `summary`.
+    """Train the better AlexNet with each of `CHANGES` and each of `SEEDS`; returns the table of `ABLATION`.
 
-    Each training is kept in the run's `ablation/`, so that a call that was cut off goes on where it was; the table is
-    kept after each. Only the validation actors are looked at.
+    That has a row a training: what, seed, accuracy of validation frames (mirrored, as in 02), data, epochs,
+    training_frames, precision, key. A training whose row is there already is not made again, on whatever machine it
+    was made; one that was cut off goes on from its checkpoint. Only the validation actors are looked at.
     """
     table = read_frames(run.need("frames.csv", notebook="01_preprocess"))
     paths = [run.root / path for path in table["path"]]
-    (labels, split), rows = labels_and_rows(table), []
+    labels, split = labels_and_rows(table)
+    known = pd.read_csv(ABLATION).set_index("key").to_dict("index") if ABLATION.exists() else {}
+    trainings = {}
     for seed in SEEDS:
-        for i, (what, change) in enumerate(CHANGES.items()):
+        for what, change in CHANGES.items():
             inputs = crops(paths, run.path("features"), change.get("crop", FACE_TRANSFORM))
             view = FaceView(**change.get("view", {}))
             network = face_alexnet(weights(), view, change.get("dropout", 0.5), change.get("frozen", False), seed)
-            recipe = replace(FINE_TUNING, epochs=EPOCHS, **change.get("recipe", {}))
-            file = run.path("ablation", f"{i:02d}-{seed}.pth")
-            fit(network, inputs, labels, split["train"][::EVERY], split["val"][::EVERY], recipe, file, seed)
+            recipe = replace(FINE_TUNING, **change.get("recipe", {}))
+            training = network, inputs, labels, split["train"], split["val"], recipe
+            trainings[training_key(*training, seed)] = what, seed, training
+    rows = {key: known[key] for key in trainings if key in known}
+    for key, (what, seed, training) in trainings.items():
+        if key not in rows:
+            fit(*training, run.path("ablation", f"{key}.pth"), seed)
+            network, inputs = training[:2]
             p = probabilities(network, inputs, split["val"], mirrored=True)
-            rows.append([what, seed, np.mean(p.argmax(1) == labels[split["val"]])])
-            print(f"seed {seed}, {what}: {rows[-1][2]:.1%} of validation frames", flush=True)
-            result = summary(pd.DataFrame(rows, columns=["what", "seed", "accuracy"]))
-            result["data"] = f"{run.title}, {network.note}" if network.note else run.title
-            result["epochs"], result["training_frames"] = EPOCHS, len(split["train"][::EVERY])
-            result["precision"] = Accelerator(mixed_precision=precision()).mixed_precision.replace("no", "fp32")
+            rows[key] = {
+                "what": what,
+                "seed": seed,
+                "accuracy": round(float(np.mean(p.argmax(1) == labels[split["val"]])), 4),
+                "data": f"{run.title}, {network.note}" if network.note else run.title,
+                "epochs": FINE_TUNING.epochs,
+                "training_frames": len(split["train"]),
+                "precision": Accelerator(mixed_precision=precision()).mixed_precision.replace("no", "fp32"),
+            }
             with replacing(ABLATION) as target:
-                result.round(4).to_csv(target)
-    return result
+                pd.DataFrame([rows[k] | {"key": k} for k in trainings if k in rows]).to_csv(target, index=False)
+        print("seed {seed}, {what}: {accuracy:.1%} of validation frames".format(**rows[key]), flush=True)
+    return pd.DataFrame([rows[key] | {"key": key} for key in trainings])
 
 
 def summary(trainings):
-    """Mean, least and most of each change's validation accuracies, and the mean's difference to the first row's."""
-    grouped = trainings.groupby("what", sort=False)["accuracy"]
-    table = grouped.agg(seeds="size", mean="mean", least="min", most="max")
-    return table.assign(difference=table["mean"] - table["mean"].iloc[0])
+    """Of `ablation`'s table: seeds, mean, least and most accuracy of each change, and its difference to the recipe.
+
+    The difference is the mean of those to the recipe with the same seed; seeds that the recipe lacks do not count.
+    """
+    recipe = trainings[trainings["what"] == trainings["what"].iloc[0]].set_index("seed")["accuracy"]
+    trainings = trainings.assign(difference=trainings["accuracy"] - trainings["seed"].map(recipe))
+    return trainings.groupby("what", sort=False).agg(
+        seeds=("seed", "size"),
+        mean=("accuracy", "mean"),
+        least=("accuracy", "min"),
+        most=("accuracy", "max"),
+        difference=("difference", "mean"),
+    )
 
 
 if __name__ == "__main__":
     try:
-        print(ablation(open_run()).round(3).to_string(), f"\n\nKept in {shown(ABLATION)}.")
+        print(summary(ablation(open_run())).round(3).to_string(), f"\n\nKept in {shown(ABLATION)}.")
     except UserError as problem:
         sys.exit(f"\n{problem}")

@@ -75,7 +75,7 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
     if not len(train) or not len(val):
         raise UserError("There are no frames of training or of validation actors (1-14, 15-19): DATA needs both.")
     accelerator = Accelerator(mixed_precision=precision())
-    key = _key(network, inputs, labels, train, val, recipe, seed)
+    key = training_key(network, inputs, labels, train, val, recipe, seed)
     truth = torch.as_tensor(np.asarray(labels), device=accelerator.device)
     parts = [part for part in network.children() if any(weight.requires_grad for weight in part.parameters())]
     parts = parts if len(recipe.rates) > 1 else [network]
@@ -191,8 +191,11 @@ def precision():
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def _key(network, inputs, labels, train, val, recipe, seed):
-    """Eight hexadecimal digits that change with anything that a training's result hangs on, the device aside."""
+def training_key(network, inputs, labels, train, val, recipe, seed):
+    """Eight hexadecimal digits that change with anything a training's result hangs on; device and precision aside.
+
+    Parameters as those of `fit`; the network is not yet trained.
+    """
     start = b"".join(weight.detach().cpu().numpy().tobytes() for weight in network.state_dict().values())
     numbers = b"".join(np.asarray(array, "int64").tobytes() for array in (labels, train, val))
     return digest(start + repr((str(network), inputs.key, recipe, seed)).encode() + numbers)[:8]

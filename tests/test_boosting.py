@@ -1,5 +1,7 @@
 """Trees on what a network gives, and the two experiments."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,25 +84,35 @@ def test_leakage_is_seen_where_there_is_some_and_only_there(tmp_path):
 
 def test_the_ablations_summary_in_a_case_written_out():
     trainings = pd.DataFrame({
-        "what": ["whole", "whole", "without", "without"], "seed": [1, 2, 1, 2], "accuracy": [0.5, 0.6, 0.4, 0.5]
+        "what": ["whole", "without", "whole", "without", "other"],
+        "seed": [1, 1, 2, 2, 2],
+        "accuracy": [0.5, 0.4, 0.6, 0.5, 0.7],
     })  # fmt: skip
-    row = experiments.summary(trainings).loc["without"]
-    assert row[["seeds", "mean", "least", "most"]].tolist() == pytest.approx([2, 0.45, 0.4, 0.5])
-    assert row["difference"] == pytest.approx(-0.1)
+    table = experiments.summary(trainings)
+    assert table.loc["without"].tolist() == pytest.approx([2, 0.45, 0.4, 0.5, -0.1])
+    assert table.loc["other", "difference"] == pytest.approx(0.1)  # to the recipe with the same seed, which gave 0.6
 
 
-def test_the_ablation_trains_each_change_and_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_the_ablation_makes_each_training_once(tmp_path, monkeypatch):
     clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1, 15), each=5))
     run = Run(tmp_path / "clips", tmp_path / "run")
     prepare(clips, run.root)
     few = {what: experiments.CHANGES[what] for what in ("the recipe as it is", "trunk frozen", "no augmentation")}
-    for name, value in {"CHANGES": few, "SEEDS": (1, 2), "EPOCHS": 1, "ABLATION": tmp_path / "ablation.csv"}.items():
+    short, file = replace(experiments.FINE_TUNING, epochs=1), tmp_path / "ablation.csv"
+    for name, value in {"CHANGES": few, "SEEDS": (1, 2), "FINE_TUNING": short, "ABLATION": file}.items():
         monkeypatch.setattr(experiments, name, value)
     table = experiments.ablation(run)
-    assert list(table.index) == list(few) and (table["seeds"] == 2).all() and table["difference"].iloc[0] == 0
-    assert (table["least"] <= table["mean"]).all() and (table["data"] == "clips, random trunk").all()
-    kept = (tmp_path / "ablation.csv").read_bytes()
-    trained = []
-    monkeypatch.setattr(training, "_save", lambda *a: trained.append(1))
+    assert table["what"].tolist() == 2 * list(few) and table["key"].nunique() == 6
+    assert (table["data"] == "clips, random trunk").all() and table["accuracy"].between(0, 1).all()
+    kept = file.read_text()
+
+    fit, trained = experiments.fit, []
+    monkeypatch.setattr(experiments, "fit", lambda *a: trained.append(a[-1]) or fit(*a))
     experiments.ablation(run)
-    assert not trained and (tmp_path / "ablation.csv").read_bytes() == kept
+    assert not trained and file.read_text() == kept
+
+    # A row that lacks is made from its checkpoint, and one of other clips or another recipe makes way
+    lines = kept.splitlines(keepends=True)
+    file.write_text("".join([*lines[:3], *lines[4:]]) + lines[1].replace(table["key"][0], "0" * 8))
+    experiments.ablation(run)
+    assert trained == [1] and file.read_text() == kept
