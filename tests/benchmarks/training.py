@@ -60,6 +60,15 @@ def peak_of_training(count, queue):
 
 
 def main():
+    # First, since on Linux a process's peak memory begins with that of the one which started it
+    context = multiprocessing.get_context("spawn")
+    for count in (1000, 2000, 4000):
+        queue = context.Queue()
+        process = context.Process(target=peak_of_training, args=(count, queue))
+        process.start()
+        print(f"peak memory, training on {count:,} frames' features: {queue.get():,.0f} MB")
+        process.join()
+
     run = open_run()
     table = read_frames(run.need("frames.csv", notebook="01_preprocess"))
     paths = [run.root / path for path in table["path"]]
@@ -79,14 +88,6 @@ def main():
     print(f"both, 85 epochs             {with_cache:9.1f} s")
     print(f"an epoch, trunk in the loop {loop:9.1f} s")
     print(f"85 such epochs              {without:9.1f} s  ({without / with_cache:.1f} times as long)")
-
-    context = multiprocessing.get_context("spawn")
-    for count in (1000, 2000, 4000):
-        queue = context.Queue()
-        process = context.Process(target=peak_of_training, args=(count, queue))
-        process.start()
-        print(f"peak memory, training on {count:,} frames' features: {queue.get():,.0f} MB")
-        process.join()
 
 
 if __name__ == "__main__":
