@@ -70,7 +70,7 @@ def ablation(run):
     table = read_frames(run.need("frames.csv", notebook="01_preprocess"))
     paths = [run.root / path for path in table["path"]]
     labels, split = labels_and_rows(table)
-    known = pd.read_csv(ABLATION).set_index("key").to_dict("index") if ABLATION.exists() else {}
+    rows = pd.read_csv(ABLATION).set_index("key").to_dict("index") if ABLATION.exists() else {}
     trainings = {}
     for seed in SEEDS:
         for what, change in CHANGES.items():
@@ -80,7 +80,6 @@ def ablation(run):
             recipe = replace(FINE_TUNING, **change.get("recipe", {}))
             training = network, inputs, labels, split["train"], split["val"], recipe
             trainings[training_key(*training, seed)] = what, seed, training
-    rows = {key: known[key] for key in trainings if key in known}
     for key, (what, seed, training) in trainings.items():
         if key not in rows:
             fit(*training, run.path("ablation", f"{key}.pth"), seed)
