@@ -15,6 +15,7 @@ from helpers.ravdess import CLASSES, SPLITS
 from helpers.workspace import REPOSITORY, SEED, UserError, replacing, shown
 
 PROBABILITIES = [f"p_{name}" for name in CLASSES]
+NO_CLASS = "no class"  # predicted where a model named none of the five: always a miss
 COLUMNS = ["path", "clip", "actor", "split", "label", "predicted", *PROBABILITIES, "note"]
 
 
@@ -24,11 +25,11 @@ def write_predictions(path, frames, probabilities, note=""):
     Parameters
     ----------
     frames : DataFrame (n rows) of `frames.csv`
-    probabilities : array (n, 5), columns in the order of `CLASSES`
+    probabilities : array (n, 5), columns in the order of `CLASSES`; a row of zeros is no answer, and so a miss
     note : what every number that comes of these must be read with
     """
     table = frames[["path", "clip", "actor", "split", "label"]].reset_index(drop=True)
-    table["predicted"] = np.array(CLASSES)[np.argmax(probabilities, axis=1)]
+    table["predicted"] = _named(probabilities)
     table[PROBABILITIES] = np.round(probabilities, 6)
     table["note"] = note
     with replacing(path) as file:
@@ -41,11 +42,15 @@ def read_predictions(path):
     table = pd.read_csv(path, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in table]:
         raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: write it with write_predictions.")
-    if unknown := sorted((set(table["label"]) | set(table["predicted"])) - set(CLASSES)):
+    if unknown := sorted((set(table["label"]) | set(table["predicted"]) - {NO_CLASS}) - set(CLASSES)):
         raise UserError(f"{shown(path)} has classes that are not ours: {', '.join(map(str, unknown))}.")
     if twice := int(table["path"].duplicated().sum()):
         raise UserError(f"{shown(path)} has {twice} frames more than once: each frame may stand there once.")
     return table
+
+
+def _named(probabilities):
+    return np.where(np.any(probabilities, axis=1), np.array(CLASSES)[np.argmax(probabilities, axis=1)], NO_CLASS)
 
 
 def read_all_predictions(folder):
@@ -69,7 +74,7 @@ def clip_accuracy(table, split):
     """The share of a split's clips that are named right by the mean of their frames' probabilities."""
     part = table[table["split"] == split]
     clips = part.groupby("clip").agg({"label": "first", **dict.fromkeys(PROBABILITIES, "mean")})
-    return float((np.array(CLASSES)[clips[PROBABILITIES].to_numpy().argmax(1)] == clips["label"]).mean())
+    return float((_named(clips[PROBABILITIES].to_numpy()) == clips["label"]).mean())
 
 
 def gain(first, second, split="test", repeats=2000):
@@ -90,10 +95,14 @@ def gain(first, second, split="test", repeats=2000):
 
 
 def confusion(table, split):
-    """Counts of frames, rows the true class, columns the predicted one, as in the report's tables (without totals)."""
+    """Counts of frames, rows the true class, columns the predicted one, as in the report's tables (without totals).
+
+    A sixth column, "no class", is there where the model named none of the five at least once.
+    """
     part = table[table["split"] == split]
-    counts = confusion_matrix(part["label"], part["predicted"], labels=list(CLASSES))
-    return pd.DataFrame(counts, index=CLASSES, columns=CLASSES)
+    names = [*CLASSES, NO_CLASS]
+    counts = pd.DataFrame(confusion_matrix(part["label"], part["predicted"], labels=names), names, names)
+    return counts.loc[list(CLASSES), names if counts[NO_CLASS].any() else list(CLASSES)]
 
 
 def with_totals(counts):
@@ -127,15 +136,16 @@ def in_words(model, table, data):
         return f"**{model}**: the {data} has no frames of the test actors."
     share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     recall = pd.Series(np.diag(share), CLASSES)
-    mistakes = share.mask(np.eye(len(CLASSES), dtype=bool)).stack()
+    mistakes = share.mask(np.eye(*share.shape, dtype=bool)).stack()
     (played, said), how_often = mistakes.idxmax(), mistakes.max()
+    mistake = f"find none of the five in {played}" if said == NO_CLASS else f"take {played} for {said}"
     right, n = right_of_all(counts)
     clips = clip_accuracy(table, "test")
     return (
         f"On {where}, **{model}** names {right / n:.1%} of {n:,} test frames correctly, and {clips:.1%} of test clips "
         f"by the mean probability over a clip's frames. It finds {recall.idxmax()} best ({recall.max():.0%} of its "
-        f"frames) and {recall.idxmin()} worst ({recall.min():.0%}). Its most frequent mistake is to take {played} for "
-        f"{said} ({how_often:.0%} of {played} frames)."
+        f"frames) and {recall.idxmin()} worst ({recall.min():.0%}). Its most frequent mistake is to {mistake} "
+        f"({how_often:.0%} of {played} frames)."
     )
 
 

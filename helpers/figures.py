@@ -142,6 +142,49 @@ def importance(shares, heading, most=12):
     return _finished(figure, heading)
 
 
+def round_trip(picture, steps, heading):
+    """Figure 5 of the report: a picture's way there (two boxes) and back (three), each box a (title, text)."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.1))
+    high = 2.7 * picture.height / picture.width
+    ax.imshow(picture, extent=(0, 2.7, 2.75 - high / 2, 2.75 + high / 2), zorder=2)
+    places = [(3.5, 2), (7, 2), (7, 0), (3.5, 0), (0, 0)]
+    for (x, y), (title, text) in zip(places, steps, strict=True):
+        colour = "#FBE8C8" if y and x == 7 else "#D6E8F5"
+        ax.add_patch(plt.Rectangle((x, y), 2.7, 1.5, facecolor=colour, edgecolor="0.4"))
+        ax.text(x + 1.35, y + 1.28, title, ha="center", va="center", fontsize="small", fontweight="bold")
+        ax.text(x + 1.35, y + 0.6, text, ha="center", va="center", fontsize="x-small")
+    ends = [((2.75, 2.75), (3.45, 2.75)), ((6.25, 2.75), (6.95, 2.75)), ((8.35, 1.95), (8.35, 1.55))]
+    for start, end in [*ends, ((6.95, 0.75), (6.25, 0.75)), ((3.45, 0.75), (2.75, 0.75))]:
+        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.3"})
+    ax.set(xlim=(-0.05, 9.75), ylim=(-0.05, 3.6), aspect="equal")
+    ax.axis("off")
+    return _finished(figure, heading)
+
+
+def emotions(picture, box, confidence, ours, heading):
+    """Figure 6 of the report: a picture, the face's box in it, and the emotions that were returned.
+
+    `box` is Left, Top, Width, Height as shares of the picture; `confidence` a Series in percent; the names in `ours`
+    belong to a class, the others to none.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7), width_ratios=(1.25, 1))
+    left.imshow(picture)
+    corner, size = (box["Left"], box["Top"]), (box["Width"], box["Height"])
+    corner, size = ([a * picture.width, b * picture.height] for a, b in (corner, size))
+    left.add_patch(plt.Rectangle(corner, *size, fill=False, edgecolor=COLOURS["val"], linewidth=2))
+    left.axis("off")
+    colours = [COLOURS["train" if name in ours else "report"] for name in confidence.index]
+    right.barh(confidence.index, confidence, color=colours)
+    for y, share in enumerate(confidence):
+        right.text(share + 1.5, y, f"{share:.1f} %", va="center", fontsize="x-small")
+    right.set(xlim=(0, 118), xticks=(0, 50, 100), xlabel="confidence (%); grey: in none of the five classes")
+    right.tick_params(axis="y", labelsize="x-small")
+    right.xaxis.label.set_fontsize("x-small")
+    right.invert_yaxis()
+    right.grid(axis="y", visible=False)
+    return _finished(figure, heading)
+
+
 def _finished(figure, heading):
     figure.suptitle(heading)
     plt.close(figure)  # so that a notebook shows it once, where it is returned

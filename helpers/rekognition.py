@@ -1,0 +1,261 @@
+"""The baseline: Amazon Rekognition's DetectFaces over the same frames, its emotions against our classes.
+
+A call costs money, so every answer is kept as it came, in `RUNS/rekognition.jsonl`, under the picture's content. All
+that follows is computed from the kept answers, and no picture is asked for twice, in whichever run it is.
+Source: docs.aws.amazon.com/rekognition/latest/APIReference/API_DetectFaces.html
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+import threading
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import numpy as np
+import pandas as pd
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from helpers import aws
+from helpers.ravdess import CLASSES
+from helpers.workspace import SAMPLE, SEED, UserError
+
+# US dollars a picture: the first million of a month in us-east-1, as aws.amazon.com/rekognition/pricing had it on
+# 7 October 2026; other regions cost a little more
+PRICE = 0.001
+PER_SECOND = 5, 25  # answers: the quota of most regions, and aws.CALLS at a time if each takes about 0.3 s
+PATIENCE = 8  # so many pictures in a row without an answer, after all their retries, end a run
+
+CLASS_OF_EMOTION = {
+    "HAPPY": "Happy", "SAD": "Sad", "DISGUSTED": "Disgust", "ANGRY": "AngryFearful", "FEAR": "AngryFearful",
+    "CALM": "NeutralCalm",
+}  # fmt: skip
+EMOTIONS = *CLASS_OF_EMOTION, "SURPRISED", "CONFUSED", "UNKNOWN"  # the last three belong to none of our classes
+NO_FACE = "no face"
+
+SIMULATED = "SIMULATED"
+SIMULATED_ANSWERS = SAMPLE / "rekognition.jsonl"  # to the drawn sample, under a frame's name: see helpers/simulated.py
+FULL = "its answer cannot be written"
+ENDS = {**aws.SENTENCES, FULL: "An answer could not be written to rekognition.jsonl: see whether the disk is full."}
+
+
+def answers_file(run):
+    """Where answers are kept, for all runs in RUNS: they were paid for, and a run is deleted lightly."""
+    return run.root.parent / "rekognition.jsonl"
+
+
+def read_answers(run, frames):
+    """The kept answer to each frame (of the drawn sample, the one made up): a Series of n dicts, None where none is.
+
+    A dict is a line of the file: `answer` as DetectFaces gave it, and `asked` (a time), `host`, or `simulated`. Only
+    answers of the service that AWS's settings name count: Amazon's own, unless AWS_ENDPOINT_URL_REKOGNITION is set.
+
+    Parameters
+    ----------
+    frames : DataFrame (n rows) of `frames.csv`
+    """
+    if run.data == SAMPLE:
+        kept = {line["picture"]: line for line in _lines(SIMULATED_ANSWERS)}
+        found = [kept.get(path.rpartition("/")[2]) for path in frames["path"]]
+    else:
+        kept = _kept(answers_file(run))
+        found = [kept.get(_content(run.root / path)) for path in frames["path"]]
+    return pd.Series(found, frames.index, dtype=object)
+
+
+def note(answers):
+    """What every number from these answers must be read with; empty if each frame has Amazon's own."""
+    lines, notes = answers.dropna(), []
+    if any(line.get("simulated") for line in lines):
+        notes.append(SIMULATED)
+    others = {aws.service(line["host"]) for line in lines if "host" in line} - {aws.AMAZON}
+    notes += [f"answers of {host}, not of Amazon" for host in sorted(others)]
+    if len(lines) < len(answers):
+        notes.append(f"{len(lines):,} of {len(answers):,} frames answered")
+    return "; ".join(notes)
+
+
+def limit():
+    """How many US dollars a run may cost: REKOGNITION_LIMIT in the environment. Without it 0, and nothing is asked."""
+    value = os.environ.get("REKOGNITION_LIMIT") or "0"
+    with contextlib.suppress(ValueError):
+        if 0 <= float(value) < 1e6:
+            return float(value)
+    raise UserError(f"REKOGNITION_LIMIT is {value!r}: set it to a number of US dollars, such as 4.")
+
+
+def cost_in_words(answers, dollars):
+    """What it costs to ask for what has no answer yet, how long it takes, and how much of it `dollars` allow."""
+    lacking, allowed = int(answers.isna().sum()), _pictures(dollars)
+    text = f"{len(answers):,} frames, {len(answers) - lacking:,} of them answered already. "
+    if not lacking:
+        return text + "Nothing is left to ask."
+    whole = math.ceil(100 * lacking * PRICE - 1e-6) / 100
+    text += f"The other {lacking:,} cost about {whole:.2f} US dollars ({PRICE} each). "
+    if not allowed:
+        return (
+            text + f"The limit is 0 dollars, so none is asked: set REKOGNITION_LIMIT, to {whole:.2f} for all of them."
+        )
+    asked = min(lacking, allowed)
+    slow, fast = (max(1, round(asked / rate / 60)) for rate in PER_SECOND)
+    minutes = f"{fast} to {slow} minutes" if slow > fast else "a minute"
+    return text + f"The limit is {dollars:.2f} dollars: {asked:,} of them are asked, in about {minutes}."
+
+
+def ask(run, frames, dollars):
+    """Ask Rekognition for the frames without an answer, in random order, for at most so many US dollars.
+
+    An answer is on disk before its call counts as done. A picture that gets none is passed over and named at the end,
+    in a UserError; where going on is of no use (refused credentials, no network, a full disk) the run ends at once, in
+    a UserError too. A second run at the same time waits for the first. Returns the number of pictures asked for.
+    """
+    if run.data == SAMPLE or read_answers(run, frames).notna().all():
+        return 0
+    client, file = aws.connect(), answers_file(run)
+    with _alone(file):
+        kept = _kept(file)
+        pictures = {_content(path): path for path in (run.root / path for path in frames["path"])}
+        todo = [(picture, path) for picture, path in pictures.items() if picture not in kept]
+        order = np.random.default_rng(SEED).permutation(len(todo))[: _pictures(dollars)]
+        with open(file, "ab", buffering=0) as target:
+            if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
+                target.write(b"\n")  # after a line that was cut off
+            return _ask_all(client, [todo[i] for i in order], target)
+
+
+def _ask_all(client, todo, target):
+    stop, writing = threading.Event(), threading.Lock()
+    work = Parallel(aws.CALLS, prefer="threads", return_as="generator_unordered")(
+        delayed(_ask_one)(client, picture, path, target, writing, stop) for picture, path in todo
+    )
+    failed, in_a_row, end = {}, 0, None
+    try:
+        for path, problem in tqdm(work, total=len(todo), desc="pictures", file=sys.stdout, disable=not todo):
+            if problem:
+                failed[path] = problem
+            in_a_row = in_a_row + 1 if problem else 0
+            end = end or ENDS.get(problem)
+            if in_a_row == PATIENCE:
+                end = end or f"Rekognition gave no answer {PATIENCE} times in a row ({problem}): try again later."
+            if end:
+                stop.set()  # what still waits comes back at once, unasked
+    finally:
+        stop.set()
+    if end:
+        raise UserError(f"{end} Every answer until then is kept.")
+    if failed:
+        named = ", ".join(f"{path.name} ({problem})" for path, problem in list(failed.items())[:5])
+        more = f" and {len(failed) - 5:,} more" * (len(failed) > 5)
+        raise UserError(f"{len(failed):,} of {len(todo):,} pictures got no answer: {named}{more}. Run this again.")
+    return len(todo)
+
+
+def _ask_one(client, picture, path, target, writing, stop):
+    """Ask for one picture and keep its answer; returns (path, problem), None where there is no problem."""
+    if stop.is_set():
+        return path, None
+    try:
+        answer = client.detect_faces(Image={"Bytes": path.read_bytes()}, Attributes=["EMOTIONS"])
+    except ClientError as problem:
+        return path, problem.response["Error"].get("Code", "an error without a code")
+    except (BotoCoreError, ResponseParserError) as problem:
+        return path, type(problem).__name__
+    except OSError:
+        return path, "the picture cannot be read"
+    if "FaceDetails" not in answer:
+        return path, "an answer that is none"
+    del answer["ResponseMetadata"]
+    asked = datetime.now(UTC).isoformat(timespec="seconds")
+    line = json.dumps({"picture": picture, "asked": asked, "host": aws.host(client), "answer": answer}).encode() + b"\n"
+    try:
+        with writing:
+            whole = target.write(line) == len(line)
+            os.fsync(target.fileno())
+    except (OSError, ValueError):  # ValueError: the run was interrupted, and its file is closed
+        whole = False
+    return path, None if whole else FULL
+
+
+def emotions(answers):
+    """What Rekognition saw in each of n answers: a DataFrame, its rows and index theirs.
+
+    Columns: `faces`, how many; `first`, the emotion it is most confident of, or "no face"; and its confidence in each
+    of `EMOTIONS`, in percent. They are those of the largest face, by the area of its box; they add up to about 100.
+    """
+    rows = []
+    for line in answers:
+        faces = line["answer"]["FaceDetails"]
+        shares = {emotion["Type"]: emotion["Confidence"] for emotion in largest(faces).get("Emotions", [])}
+        first = max(shares, key=shares.get, default="UNKNOWN") if faces else NO_FACE
+        rows.append({"faces": len(faces), "first": first, **dict.fromkeys(EMOTIONS, 0.0), **shares})
+    return pd.DataFrame(rows, answers.index, ["faces", "first", *EMOTIONS])
+
+
+def largest(faces):
+    """The face with the largest box, or {} if there is none."""
+    return max(faces, key=lambda face: face["BoundingBox"]["Width"] * face["BoundingBox"]["Height"], default={})
+
+
+def best_of_five(seen):
+    """Probabilities (n, 5) of our classes, from `emotions`: what it gives to the other emotions is left out.
+
+    A class's confidence is the sum of its emotions' (fear and anger are one class here). Without a face a row is 0.
+    """
+    given = np.stack([seen[_emotions_of(name)].sum(axis=1) for name in CLASSES], axis=1)
+    return given / np.maximum(given.sum(axis=1, keepdims=True), 1e-12)
+
+
+def top_prediction(seen):
+    """Confidence (n, 5) in the first emotion's class, as the report scored it; 0 for all if it has none of ours."""
+    given = [seen[list(EMOTIONS)].max(axis=1) * seen["first"].isin(_emotions_of(name)) for name in CLASSES]
+    return np.stack(given, axis=1) / 100
+
+
+def _emotions_of(name):
+    return [emotion for emotion, label in CLASS_OF_EMOTION.items() if label == name]
+
+
+def _pictures(dollars):
+    return int(dollars / PRICE + 1e-6)
+
+
+def _content(path):
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _lines(file):
+    """The whole lines of a file of answers; one that was cut off is passed over."""
+    lines = []
+    for text in file.read_text("utf-8", errors="replace").splitlines() if file.exists() else []:
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            lines += [line] if isinstance(line, dict) and {"picture", "answer"} <= set(line) else []
+    return lines
+
+
+def _kept(file):
+    """{content: line} of the answers of the service that AWS's settings name."""
+    wanted = aws.configured_service()
+    return {line["picture"]: line for line in _lines(file) if aws.service(line.get("host", "")) == wanted}
+
+
+@contextlib.contextmanager
+def _alone(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file.with_name(f".{file.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logging.getLogger(__name__).warning("Another run is asking Rekognition: waiting until it is done.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
