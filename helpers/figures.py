@@ -25,10 +25,10 @@ def set_style():
 
 
 def save(figure, path):
-    """Write a figure as PNG; returns it, so that a notebook shows it too."""
+    """Write a figure as PNG, its title in the metadata too; returns it, so that a notebook shows it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.part.png")
-    figure.savefig(draft, metadata={"Software": None})
+    figure.savefig(draft, metadata={"Software": None, "Title": figure.get_suptitle()})
     draft.replace(path)
     return figure
 

@@ -31,6 +31,7 @@ from helpers.workspace import SAMPLE, SEED, UserError
 # 7 October 2026; other regions cost a little more
 PRICE = 0.001
 PER_SECOND = 5, 25  # answers: the quota of most regions, and aws.CALLS at a time if each takes about 0.3 s
+TRIES = 3  # where boto3 has none of its own
 PATIENCE = 8  # so many pictures in a row without an answer, after all their retries, end a run
 
 CLASS_OF_EMOTION = {
@@ -144,8 +145,7 @@ def _ask_all(client, todo, target):
             end = end or ENDS.get(problem)
             if in_a_row == PATIENCE:
                 end = end or f"Rekognition gave no answer {PATIENCE} times in a row ({problem}): try again later."
-            if end:
-                stop.set()  # what still waits comes back at once, unasked
+                stop.set()
     finally:
         stop.set()
     if end:
@@ -162,25 +162,35 @@ def _ask_one(client, picture, path, target, writing, stop):
     if stop.is_set():
         return path, None
     try:
-        answer = client.detect_faces(Image={"Bytes": path.read_bytes()}, Attributes=["EMOTIONS"])
-    except ClientError as problem:
-        return path, problem.response["Error"].get("Code", "an error without a code")
-    except (BotoCoreError, ResponseParserError) as problem:
-        return path, type(problem).__name__
+        for _ in range(TRIES):  # boto3 tries again by itself, but gives an answer that was cut short as an empty one
+            answer = client.detect_faces(Image={"Bytes": path.read_bytes()}, Attributes=["EMOTIONS"])
+            if "FaceDetails" in answer:
+                break
+        else:
+            return path, "an answer that is none"
+        del answer["ResponseMetadata"]
+        asked = datetime.now(UTC).isoformat(timespec="seconds")
+        line = json.dumps({"picture": picture, "asked": asked, "host": aws.host(client), "answer": answer}) + "\n"
+        problem = None if _written(line.encode(), target, writing) else FULL
+    except ClientError as error:
+        problem = error.response["Error"].get("Code", "an error without a code")
+    except (BotoCoreError, ResponseParserError) as error:
+        problem = type(error).__name__
     except OSError:
-        return path, "the picture cannot be read"
-    if "FaceDetails" not in answer:
-        return path, "an answer that is none"
-    del answer["ResponseMetadata"]
-    asked = datetime.now(UTC).isoformat(timespec="seconds")
-    line = json.dumps({"picture": picture, "asked": asked, "host": aws.host(client), "answer": answer}).encode() + b"\n"
+        problem = "the picture cannot be read"
+    if problem in ENDS:
+        stop.set()  # what still waits comes back at once, unasked
+    return path, problem
+
+
+def _written(line, target, writing):
     try:
         with writing:
             whole = target.write(line) == len(line)
             os.fsync(target.fileno())
+            return whole
     except (OSError, ValueError):  # ValueError: the run was interrupted, and its file is closed
-        whole = False
-    return path, None if whole else FULL
+        return False
 
 
 def emotions(answers):

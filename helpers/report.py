@@ -15,6 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from helpers.rekognition import limit
 from helpers.workspace import DRAWN, REPOSITORY, SAMPLE, UserError, open_run, replacing, shown, weights
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -44,7 +45,8 @@ def execute(path, target):
 def make_report():
     """Execute all notebooks for the run that the environment describes, and print its results."""
     run = open_run()
-    weights()  # says so now, and not after the first notebook, if there is no such file
+    weights()  # what is wrong with a setting is said now, and not after the first notebooks
+    limit()
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     print(f"{run.title}: clips from {shown(run.data)}, results to {shown(run.root)}/", flush=True)
     for i, path in enumerate(notebooks, 1):
