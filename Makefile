@@ -17,6 +17,7 @@ notebooks: .venv/installed ## step through them in JupyterLab
 bench: .venv/installed ## speed, measured: tables of ratios
 	@$(PY) -m tests.benchmarks.frames
 	@$(PY) -m tests.benchmarks.training
+	@$(PY) -m tests.benchmarks.rekognition
 clean: ## remove the environment and the sample's run; runs over your own clips stay
 	rm -rf .venv data/runs/sample
 

@@ -9,7 +9,8 @@ import json
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+from PIL import Image
+from sklearn.metrics import accuracy_score, recall_score
 
 from helpers.ravdess import CLASSES, SPLITS
 from helpers.workspace import REPOSITORY, SEED, UserError, replacing, shown
@@ -100,9 +101,9 @@ def confusion(table, split):
     A sixth column, "no class", is there where the model named none of the five at least once.
     """
     part = table[table["split"] == split]
-    names = [*CLASSES, NO_CLASS]
-    counts = pd.DataFrame(confusion_matrix(part["label"], part["predicted"], labels=names), names, names)
-    return counts.loc[list(CLASSES), names if counts[NO_CLASS].any() else list(CLASSES)]
+    counts = pd.crosstab(part["label"].to_numpy(), part["predicted"].to_numpy())
+    names = [*CLASSES, NO_CLASS] if NO_CLASS in counts else list(CLASSES)
+    return pd.DataFrame(counts, list(CLASSES), names).fillna(0).astype(int).rename_axis(index=None, columns=None)
 
 
 def with_totals(counts):
@@ -230,15 +231,17 @@ def write_results(root, data, table, parts, figures):
     data : str, the data by name
     table : DataFrame, as `results` gives it
     parts : {name: Markdown}, the parts of `report.md` that a README may show between markers of the same name
-    figures : {title: name of a file in imgs/}; those that are not there are left out
+    figures : names of files in imgs/, each shown under its own title; those that are not there are left out
     """
     ours = table[~table["note"].str.startswith("published")].drop(columns="data").astype({"frames": int})
     with replacing(root / "metrics.json") as file:
         json.dump({"data": data, "scores": ours.to_dict("records")}, file, indent=1)
     text = [f"# Reading emotion off faces: results on the {data}"]
     text += [f"<!-- begin {name} -->\n{part.strip()}\n<!-- end {name} -->" for name, part in parts.items()]
-    text += [
-        f"## {title}\n\n![{title}](imgs/{name})" for title, name in figures.items() if (root / "imgs" / name).exists()
-    ]
+    for path in (root / "imgs" / name for name in figures):
+        if path.exists():
+            with Image.open(path) as picture:
+                title = picture.info.get("Title", path.stem)
+            text.append(f"## {title}\n\n![{title}](imgs/{path.name})")
     with replacing(root / "report.md") as file:
         file.write("\n\n".join(text) + "\n")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from helpers import evaluation
+from helpers import evaluation, figures
 from helpers.ravdess import CLASSES
 from helpers.workspace import UserError
 
@@ -98,16 +98,34 @@ def test_results_say_whose_they_are(predictions, tmp_path):
     assert published["note"].str.startswith("published").all()
     text = evaluation.results_markdown(table)
     assert "| m | drawn sample | test | 30 |" in text and "| random trunk |" in text
-    (tmp_path / "imgs").mkdir()
-    (tmp_path / "imgs" / "a.png").touch()
-    figures = {"A title": "a.png", "Not made": "b.png"}
-    evaluation.write_results(tmp_path, "drawn sample", table, {"results": text}, figures)
+    figure = figures.leakage(pd.DataFrame({"split_by": ["actor"], "accuracy": [0.5]}), "A title: drawn sample")
+    figures.save(figure, tmp_path / "imgs" / "a.png")
+    evaluation.write_results(tmp_path, "drawn sample", table, {"results": text}, ["a.png", "b.png"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert [row["model"] for row in metrics["scores"]] == ["m", "m"]  # no training frames, so no most frequent class
     assert metrics["scores"][1]["frames"] == 30
     written = (tmp_path / "report.md").read_text()
-    assert "![A title](imgs/a.png)" in written and "b.png" not in written
+    assert "![A title: drawn sample](imgs/a.png)" in written and "b.png" not in written
     assert "random trunk" in evaluation.in_words("m", predictions, "drawn sample")
+
+
+def test_no_class_is_a_miss_and_a_column_of_its_own(frames, tmp_path):
+    test = frames[frames["split"] == "test"].head(6).assign(label=["AngryFearful"] * 3 + ["Disgust"] * 3)  # two clips
+    p = np.zeros((6, 5))
+    p[3:5, 1] = 0.7
+    evaluation.write_predictions(tmp_path / "m.csv", test, p)
+    table = evaluation.read_predictions(tmp_path / "m.csv")
+    assert list(table["predicted"]) == [evaluation.NO_CLASS] * 3 + ["Disgust"] * 2 + [evaluation.NO_CLASS]
+    score = evaluation.scores(table).iloc[0]
+    assert score["accuracy"] == pytest.approx(2 / 6) and score["macro_recall"] == pytest.approx((0 + 2 / 3) / 2)
+    assert evaluation.clip_accuracy(table, "test") == 0.5  # a clip without any answer is a miss too
+    counts = evaluation.confusion(table, "test")
+    assert list(counts.columns) == [*CLASSES, evaluation.NO_CLASS]
+    assert counts.loc["AngryFearful", evaluation.NO_CLASS] == 3 and evaluation.right_of_all(counts) == (2, 6)
+    assert "to find none of the five in AngryFearful (100%" in evaluation.in_words("m", table, "drawn sample")
+    assert evaluation.confusion(table, "val").shape == (5, 5) and not evaluation.confusion(table, "val").any(axis=None)
+    assert "has no frames of the test actors" in evaluation.in_words("m", table.assign(split="val"), "drawn sample")
+    assert "| AngryFearful | 0 | 0 | 0 | 0 | 0 | 3 | 3 |" in evaluation.confusion_markdown({"m": table}, "drawn sample")
 
 
 def test_a_gain_has_an_interval_over_actors(frames):
