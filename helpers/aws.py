@@ -32,6 +32,7 @@ SENTENCES = {
     "PartialCredentialsError": f"The AWS credentials are not complete: {KEYS}.",
     "NoRegionError": "There is no AWS region: set AWS_DEFAULT_REGION, to us-east-1 for instance.",
     "InvalidRegionError": "AWS_DEFAULT_REGION is not the name of a region, as us-east-1 is: correct it.",
+    "ValueError": "AWS_ENDPOINT_URL_REKOGNITION is no address, as https://host is: correct it or unset it.",
     "ProfileNotFound": "AWS_PROFILE names a profile that AWS's files do not have: correct it or unset it.",
     "SubscriptionRequiredException": "The AWS account is not signed up for Rekognition: do so in AWS's console.",
     **dict.fromkeys(
@@ -62,7 +63,7 @@ def connect():
             raise NoCredentialsError
         credentials.get_frozen_credentials()
         client = session.client("rekognition", config=CONFIG)
-    except BotoCoreError as problem:
+    except (BotoCoreError, ValueError) as problem:
         name = type(problem).__name__
         raise UserError(SENTENCES.get(name, f"boto3 cannot use AWS's settings ({name}): check them.")) from None
     region, partitions = client.meta.region_name, session.get_available_partitions()
@@ -88,7 +89,7 @@ def configured_service():
     try:  # this takes neither keys nor a region
         session = boto3.Session()
         return service(host(session.client("rekognition", session.region_name or "us-east-1")))
-    except BotoCoreError:
+    except (BotoCoreError, ValueError):
         return AMAZON
 
 

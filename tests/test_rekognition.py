@@ -203,6 +203,7 @@ def test_a_picture_that_gets_no_answer_is_named_and_the_others_go_on(server, run
         ({"AWS_DEFAULT_REGION": ""}, None, "There is no AWS region"),
         ({"AWS_DEFAULT_REGION": "mars 1!"}, None, "is not the name of a region"),
         ({"AWS_DEFAULT_REGION": "mars-north-1", "AWS_ENDPOINT_URL_REKOGNITION": ""}, None, "knows no Rekognition in"),
+        ({"AWS_ENDPOINT_URL_REKOGNITION": "htp:/nowhere"}, None, "is no address"),
         ({"AWS_PROFILE": "nobody"}, None, "AWS_PROFILE names a profile"),
         ({"AWS_ENDPOINT_URL_REKOGNITION": "http://127.0.0.1:9"}, None, "Rekognition cannot be reached"),
     ],
