@@ -397,6 +397,8 @@ def test_the_sample_is_never_sent_and_everything_of_it_says_simulated(server, tm
     clips = {name: path for name, path in ravdess.find_clips(SAMPLE)[0].items() if name.actor in (1, 15, 20)}
     frames.prepare(clips, run.root)
     shown = executed(run)
+    unknown = frames.read_frames(run.root / "frames.csv").replace({"path": {r"_00\.jpg": "_99.jpg"}}, regex=True)
+    assert rekognition.read_answers(run, unknown).isna().any() and rekognition.ask(run, unknown, 1) == 0
     assert not server.calls and not rekognition.answers_file(run).exists()
     for predicted in evaluation.read_all_predictions(run.root / "predictions").values():
         assert set(predicted["note"]) == {rekognition.SIMULATED}
