@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from helpers.workspace import UserError
 
@@ -28,10 +28,11 @@ KEYS = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION (on 
 # What makes every further call useless, by the code that Amazon answers or the name of boto3's error. Their own
 # messages are never shown, for they can hold keys, account numbers and a proxy's password.
 SENTENCES = {
-    "NoCredentialsError": f"There are no AWS credentials: {KEYS}, or run `aws configure`.",
+    "NoCredentialsError": f"There are no AWS credentials: {KEYS}.",
     "PartialCredentialsError": f"The AWS credentials are not complete: {KEYS}.",
     "NoRegionError": "There is no AWS region: set AWS_DEFAULT_REGION, to us-east-1 for instance.",
     "InvalidRegionError": "AWS_DEFAULT_REGION is not the name of a region, as us-east-1 is: correct it.",
+    "HTTPClientError": "boto3 could not send a call: see that no blank or line break got into the keys.",
     "ValueError": "AWS_ENDPOINT_URL_REKOGNITION is no address, as https://host is: correct it or unset it.",
     "ProfileNotFound": "AWS_PROFILE names a profile that AWS's files do not have: correct it or unset it.",
     "SubscriptionRequiredException": "The AWS account is not signed up for Rekognition: do so in AWS's console.",
@@ -63,13 +64,17 @@ def connect():
             raise NoCredentialsError
         credentials.get_frozen_credentials()
         client = session.client("rekognition", config=CONFIG)
+        name = host(client)
+    except ClientError as problem:  # from another service, which was to give the keys of a role
+        code = problem.response["Error"].get("Code")
+        raise UserError(f"AWS gives no keys for the profile or role that is set ({code}): check it.") from None
     except (BotoCoreError, ValueError) as problem:
         name = type(problem).__name__
         raise UserError(SENTENCES.get(name, f"boto3 cannot use AWS's settings ({name}): check them.")) from None
     region, partitions = client.meta.region_name, session.get_available_partitions()
-    regions = [name for partition in partitions for name in session.get_available_regions("rekognition", partition)]
-    if service(host(client)) == AMAZON and region not in regions:
-        known = ", ".join(regions)
+    regions = [session.get_available_regions("rekognition", partition) for partition in partitions]
+    if service(name) == AMAZON and region not in sum(regions, []):
+        known = ", ".join(session.get_available_regions("rekognition"))
         raise UserError(f"boto3 knows no Rekognition in the region {region}: set AWS_DEFAULT_REGION to one of {known}.")
     return client
 
@@ -102,9 +107,12 @@ def _colab_secrets():
     found = {}
     for argument, name in COLAB_SECRETS.items():
         try:
-            found[argument] = userdata.get(name)
+            found[argument] = userdata.get(name).strip()
         except userdata.SecretNotFoundError:
             continue
-        except userdata.NotebookAccessError:
-            raise UserError(f"Colab keeps its secret {name} from this notebook: switch its access on.") from None
+        except Exception as problem:  # no access, or no answer from the browser
+            kind = type(problem).__name__
+            raise UserError(f"Colab does not give its secret {name} ({kind}): switch its access on.") from None
+    if ("aws_access_key_id" in found) != ("aws_secret_access_key" in found):
+        raise UserError(SENTENCES["PartialCredentialsError"])
     return found

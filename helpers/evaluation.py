@@ -134,7 +134,7 @@ def in_words(model, table, data):
     where = f"the {data}, {note}" if note else f"the {data}"
     counts = confusion(table, "test")
     if not counts.to_numpy().sum():
-        return f"**{model}**: the {data} has no frames of the test actors."
+        return f"**{model}**: there are no predictions for test frames of the {where[4:]}."
     share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     recall = pd.Series(np.diag(share), CLASSES)
     mistakes = share.mask(np.eye(*share.shape, dtype=bool)).stack()
@@ -182,7 +182,7 @@ def results(predictions, data):
         }
         parts.append(pd.DataFrame([{**row, "note": "published; some classes counted twice"}]))
     row = {"model": "report: Rekognition", "split": "test", "accuracy": published["rekognition_accuracy"]["test"]}
-    parts.append(pd.DataFrame([{**row, "note": "published"}]))
+    parts.append(pd.DataFrame([{**row, "note": "published; top prediction"}]))
     table = pd.concat(parts, ignore_index=True).fillna({"data": "RAVDESS"})
     return table[["model", "data", "split", "frames", "accuracy", "macro_recall", "note"]]
 

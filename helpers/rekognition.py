@@ -1,7 +1,7 @@
-"""The baseline: Amazon Rekognition's DetectFaces over the same frames, its emotions against our classes.
+"""The baseline: Amazon Rekognition's DetectFaces, asked for the same frames, and its answers kept.
 
 A call costs money, so every answer is kept as it came, in `RUNS/rekognition.jsonl`, under the picture's content. All
-that follows is computed from the kept answers, and no picture is asked for twice, in whichever run it is.
+that follows is computed from the kept answers (helpers/emotions.py), and no picture is asked for twice, in any run.
 Source: docs.aws.amazon.com/rekognition/latest/APIReference/API_DetectFaces.html
 """
 
@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -20,12 +21,10 @@ import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from filelock import FileLock, Timeout
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from helpers import aws
-from helpers.ravdess import CLASSES
-from helpers.workspace import SAMPLE, SEED, UserError
+from helpers.workspace import SAMPLE, SEED, UserError, shown
 
 # US dollars a picture: the first million of a month in us-east-1, as aws.amazon.com/rekognition/pricing had it on
 # 7 October 2026; other regions cost a little more
@@ -34,16 +33,9 @@ PER_SECOND = 5, 25  # answers: the quota of most regions, and aws.CALLS at a tim
 TRIES = 3  # where boto3 has none of its own
 PATIENCE = 8  # so many pictures in a row without an answer, after all their retries, end a run
 
-CLASS_OF_EMOTION = {
-    "HAPPY": "Happy", "SAD": "Sad", "DISGUSTED": "Disgust", "ANGRY": "AngryFearful", "FEAR": "AngryFearful",
-    "CALM": "NeutralCalm",
-}  # fmt: skip
-EMOTIONS = *CLASS_OF_EMOTION, "SURPRISED", "CONFUSED", "UNKNOWN"  # the last three belong to none of our classes
-NO_FACE = "no face"
-
 SIMULATED = "SIMULATED"
 SIMULATED_ANSWERS = SAMPLE / "rekognition.jsonl"  # to the drawn sample, under a frame's name: see helpers/simulated.py
-FULL = "its answer cannot be written"
+NOT_ASKED, FULL = "not asked", "its answer cannot be written"
 ENDS = {**aws.SENTENCES, FULL: "An answer could not be written to rekognition.jsonl: see whether the disk is full."}
 
 
@@ -86,10 +78,12 @@ def note(answers):
 def limit():
     """How many US dollars a run may cost: REKOGNITION_LIMIT in the environment. Without it 0, and nothing is asked."""
     value = os.environ.get("REKOGNITION_LIMIT") or "0"
-    with contextlib.suppress(ValueError):
-        if 0 <= float(value) < 1e6:
-            return float(value)
-    raise UserError(f"REKOGNITION_LIMIT is {value!r}: set it to a number of US dollars, such as 4.")
+    try:
+        dollars = float(value)
+    except ValueError:
+        raise UserError(f"REKOGNITION_LIMIT is {value!r}: set it to a number of US dollars, such as 4.") from None
+    _pictures(dollars)
+    return dollars
 
 
 def cost_in_words(answers, dollars):
@@ -101,9 +95,7 @@ def cost_in_words(answers, dollars):
     whole = math.ceil(100 * lacking * PRICE - 1e-6) / 100
     text += f"The other {lacking:,} cost about {whole:.2f} US dollars ({PRICE} each). "
     if not allowed:
-        return (
-            text + f"The limit is 0 dollars, so none is asked: set REKOGNITION_LIMIT, to {whole:.2f} for all of them."
-        )
+        return f"{text}The limit is 0 dollars, so none is asked: set REKOGNITION_LIMIT, to {whole:.2f} for all of them."
     asked = min(lacking, allowed)
     slow, fast = (max(1, round(asked / rate / 60)) for rate in PER_SECOND)
     minutes = f"{fast} to {slow} minutes" if slow > fast else "a minute"
@@ -111,56 +103,58 @@ def cost_in_words(answers, dollars):
 
 
 def ask(run, frames, dollars):
-    """Ask Rekognition for the frames without an answer, in random order, for at most so many US dollars.
+    """Ask Rekognition for the frames without an answer, in random order, for at most so many US dollars a time.
 
     An answer is on disk before its call counts as done. A picture that gets none is passed over and named at the end,
     in a UserError; where going on is of no use (refused credentials, no network, a full disk) the run ends at once, in
-    a UserError too. A second run at the same time waits for the first. Returns the number of pictures asked for.
+    a UserError too. A second run at the same time waits for the first. boto3's retries do not count for the limit.
     """
     if run.data == SAMPLE or read_answers(run, frames).notna().all():
-        return 0
+        return
     client, file = aws.connect(), answers_file(run)
-    with _alone(file):
-        kept = _kept(file)
-        pictures = {_content(path): path for path in (run.root / path for path in frames["path"])}
-        todo = [(picture, path) for picture, path in pictures.items() if picture not in kept]
-        order = np.random.default_rng(SEED).permutation(len(todo))[: _pictures(dollars)]
-        with open(file, "ab", buffering=0) as target:
-            if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
-                target.write(b"\n")  # after a line that was cut off
-            return _ask_all(client, [todo[i] for i in order], target)
+    if allowed := _pictures(dollars):
+        with _alone(file):
+            kept = _kept(file)
+            pictures = {_content(path): path for path in (run.root / path for path in frames["path"])}
+            todo = [(picture, path) for picture, path in pictures.items() if picture not in kept]
+            order = np.random.default_rng(SEED).permutation(len(todo))[:allowed]
+            with open(file, "ab", buffering=0) as target:
+                if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
+                    target.write(b"\n")  # after a line that was cut off
+                _ask_all(client, [todo[i] for i in order], target)
 
 
 def _ask_all(client, todo, target):
-    stop, writing = threading.Event(), threading.Lock()
-    work = Parallel(aws.CALLS, prefer="threads", return_as="generator_unordered")(
-        delayed(_ask_one)(client, picture, path, target, writing, stop) for picture, path in todo
-    )
-    failed, in_a_row, end = {}, 0, None
-    try:
-        for path, problem in tqdm(work, total=len(todo), desc="pictures", file=sys.stdout, disable=not todo):
-            if problem:
-                failed[path] = problem
-            in_a_row = in_a_row + 1 if problem else 0
-            end = end or ENDS.get(problem)
-            if in_a_row == PATIENCE:
-                end = end or f"Rekognition gave no answer {PATIENCE} times in a row ({problem}): try again later."
-                stop.set()
-    finally:
-        stop.set()
+    stop, writing, failed, in_a_row, end = threading.Event(), threading.Lock(), {}, 0, None
+    # Not joblib's threads, but those of the standard library: interrupted, it waits for the calls that are under way.
+    with ThreadPoolExecutor(aws.CALLS) as pool, tqdm(total=len(todo), desc="pictures", file=sys.stdout) as bar:
+        work = [pool.submit(_ask_one, client, picture, path, target, writing, stop) for picture, path in todo]
+        try:
+            for path, problem in (future.result() for future in as_completed(work)):
+                if problem == NOT_ASKED:
+                    continue
+                bar.update()
+                if problem:
+                    failed[path] = problem
+                in_a_row = in_a_row + 1 if problem else 0
+                end = end or ENDS.get(problem)
+                if in_a_row == PATIENCE:
+                    end = end or f"Rekognition gave no answer {PATIENCE} times in a row ({problem}): try again later."
+                    stop.set()
+        finally:
+            stop.set()
     if end:
         raise UserError(f"{end} Every answer until then is kept.")
     if failed:
         named = ", ".join(f"{path.name} ({problem})" for path, problem in list(failed.items())[:5])
         more = f" and {len(failed) - 5:,} more" * (len(failed) > 5)
         raise UserError(f"{len(failed):,} of {len(todo):,} pictures got no answer: {named}{more}. Run this again.")
-    return len(todo)
 
 
 def _ask_one(client, picture, path, target, writing, stop):
     """Ask for one picture and keep its answer; returns (path, problem), None where there is no problem."""
     if stop.is_set():
-        return path, None
+        return path, NOT_ASKED
     try:
         for _ in range(TRIES):  # boto3 tries again by itself, but gives an answer that was cut short as an empty one
             answer = client.detect_faces(Image={"Bytes": path.read_bytes()}, Attributes=["EMOTIONS"])
@@ -174,70 +168,40 @@ def _ask_one(client, picture, path, target, writing, stop):
         problem = None if _written(line.encode(), target, writing) else FULL
     except ClientError as error:
         problem = error.response["Error"].get("Code", "an error without a code")
-    except (BotoCoreError, ResponseParserError) as error:
+    except (BotoCoreError, ResponseParserError, ValueError) as error:
         problem = type(error).__name__
     except OSError:
         problem = "the picture cannot be read"
     if problem in ENDS:
-        stop.set()  # what still waits comes back at once, unasked
+        stop.set()  # what still waits comes back at once
     return path, problem
 
 
 def _written(line, target, writing):
-    try:
-        with writing:
-            whole = target.write(line) == len(line)
-            os.fsync(target.fileno())
-            return whole
-    except (OSError, ValueError):  # ValueError: the run was interrupted, and its file is closed
-        return False
-
-
-def emotions(answers):
-    """What Rekognition saw in each of n answers: a DataFrame, its rows and index theirs.
-
-    Columns: `faces`, how many; `first`, the emotion it is most confident of, or "no face"; and its confidence in each
-    of `EMOTIONS`, in percent. They are those of the largest face, by the area of its box; they add up to about 100.
-    """
-    rows = []
-    for line in answers:
-        faces = line["answer"]["FaceDetails"]
-        shares = {emotion["Type"]: emotion["Confidence"] for emotion in largest(faces).get("Emotions", [])}
-        first = max(shares, key=shares.get, default="UNKNOWN") if faces else NO_FACE
-        rows.append({"faces": len(faces), "first": first, **dict.fromkeys(EMOTIONS, 0.0), **shares})
-    return pd.DataFrame(rows, answers.index, ["faces", "first", *EMOTIONS])
-
-
-def largest(faces):
-    """The face with the largest box, or {} if there is none."""
-    return max(faces, key=lambda face: face["BoundingBox"]["Width"] * face["BoundingBox"]["Height"], default={})
-
-
-def best_of_five(seen):
-    """Probabilities (n, 5) of our classes, from `emotions`: what it gives to the other emotions is left out.
-
-    A class's confidence is the sum of its emotions' (fear and anger are one class here). Without a face a row is 0.
-    """
-    given = np.stack([seen[_emotions_of(name)].sum(axis=1) for name in CLASSES], axis=1)
-    return given / np.maximum(given.sum(axis=1, keepdims=True), 1e-12)
-
-
-def top_prediction(seen):
-    """Confidence (n, 5) in the first emotion's class, as the report scored it; 0 for all if it has none of ours."""
-    given = [seen[list(EMOTIONS)].max(axis=1) * seen["first"].isin(_emotions_of(name)) for name in CLASSES]
-    return np.stack(given, axis=1) / 100
-
-
-def _emotions_of(name):
-    return [emotion for emotion, label in CLASS_OF_EMOTION.items() if label == name]
+    with writing:
+        before = os.fstat(target.fileno()).st_size
+        try:
+            if target.write(line) == len(line):
+                os.fsync(target.fileno())
+                return True
+            target.truncate(before)  # else the next line would be glued to this part of one
+        except OSError:
+            pass
+    return False
 
 
 def _pictures(dollars):
+    """How many pictures so many dollars pay for."""
+    if not 0 <= dollars < 1e6:  # not a number is neither
+        raise UserError(f"The limit is {dollars} US dollars: set REKOGNITION_LIMIT to 0 or more, such as 4.")
     return int(dollars / PRICE + 1e-6)
 
 
 def _content(path):
-    return sha256(path.read_bytes()).hexdigest()
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        raise UserError(f"{shown(path)} cannot be read: run 01_preprocess again.") from None
 
 
 def _lines(file):

@@ -22,11 +22,15 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 MARKED = r"(<!-- begin {0} -->\n).*?(<!-- end {0} -->)"
 
 
-def execute(path, target):
-    """Execute a copy of a notebook, in the notebook's own folder, and keep it at `target` even if a cell fails."""
+def execute(path, target, say=print):
+    """Execute a copy of a notebook, in the notebook's own folder, and keep it at `target` even if a cell fails.
+
+    What a cell tagged "say" shows as Markdown is passed to `say` at once: what calls will cost, before they are made.
+    """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", coalesce_streams=True, record_timing=False,
+        on_cell_executed=lambda cell, **_: _pass_on(cell, say),
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )  # fmt: skip
@@ -42,6 +46,13 @@ def execute(path, target):
             nbformat.write(notebook, file)
 
 
+def _pass_on(cell, say):
+    if "say" in cell.metadata.get("tags", []):
+        for output in cell.outputs:
+            if text := output.get("data", {}).get("text/markdown"):
+                say(text)
+
+
 def make_report():
     """Execute all notebooks for the run that the environment describes, and print its results."""
     run = open_run()
@@ -53,7 +64,7 @@ def make_report():
         print(f"[{i}/{len(notebooks)}] {path.stem} … ", end="", flush=True)
         start = time.monotonic()
         try:
-            execute(path, run.path(path.name))
+            execute(path, run.path(path.name), lambda text: print(f"\n      {text} … ", end="", flush=True))
         finally:
             print(f"{time.monotonic() - start:.0f} s", flush=True)
     metrics = json.loads((run.root / "metrics.json").read_text("utf-8"))

@@ -4,15 +4,17 @@ Nobody asked Amazon for them. `python -m helpers.simulated` makes them up again,
 """
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 
+from helpers.emotions import EMOTIONS, NO_FACE
 from helpers.frames import read_frames
 from helpers.ravdess import CLASSES, ClipName
-from helpers.rekognition import EMOTIONS, NO_FACE, SIMULATED_ANSWERS
+from helpers.rekognition import SIMULATED_ANSWERS
 from helpers.sample import HEIGHT, WIDTH, face_of
-from helpers.workspace import SEED, open_run, replacing
+from helpers.workspace import SAMPLE, SEED, open_run, replacing
 
 # How many of 100 frames of a class (rows) get which emotion as the first (columns). Nothing was measured for this.
 SHARES = pd.DataFrame(
@@ -65,5 +67,8 @@ def write(pictures, file=SIMULATED_ANSWERS):
 
 
 if __name__ == "__main__":
-    frames = read_frames(open_run().need("frames.csv", notebook="01_preprocess"))
+    run = open_run()
+    if run.data != SAMPLE:
+        sys.exit(f"Answers are made up for the drawn sample only, and DATA is the {run.title}: set DATA=data/sample.")
+    frames = read_frames(run.need("frames.csv", notebook="01_preprocess"))
     write(path.rpartition("/")[2] for path in frames.loc[frames["split"] != "train", "path"])

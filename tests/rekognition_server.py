@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from PIL import Image
 
 KEY, SECRET = "AKIDPLANTED0000000", "planted/Secret+Key0000000000000000000000"
+ACCOUNT = "arn:aws:iam::123456789012:user/me"
 EMOTIONS = "HAPPY SAD DISGUSTED ANGRY FEAR CALM SURPRISED CONFUSED UNKNOWN".split()
 ERRORS = {  # behaviour: status and code, as Amazon answers them
     "throttle": (400, "ThrottlingException"),
@@ -72,6 +73,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self):  # noqa: N802
+        if "X-Amz-Target" not in self.headers:  # AWS's token service, that is: it gives nobody a role
+            self.rfile.read(int(self.headers["Content-Length"]))
+            problem = f"<Code>AccessDenied</Code><Message>{ACCOUNT} may not sts:AssumeRole</Message>"
+            return self.reply(403, f"<ErrorResponse><Error>{problem}</Error></ErrorResponse>")
         start, server = time.perf_counter(), self.server
         with server.counting:
             server.at_once += 1
@@ -90,9 +95,9 @@ class Handler(BaseHTTPRequestHandler):
             server.at_once -= 1
             server.busy += time.perf_counter() - start
             server.calls.append((picture, behaviour or answer[0]))
-        self.reply(*answer, behaviour)
+        return self.reply(*answer, behaviour)
 
-    def reply(self, status, text, behaviour):
+    def reply(self, status, text, behaviour=None):
         if behaviour == "log-in page":
             status, text = 200, "<html>Please log in</html>"
         self.close_connection = behaviour in ("cut", "cut short", "hang")

@@ -124,7 +124,9 @@ def test_no_class_is_a_miss_and_a_column_of_its_own(frames, tmp_path):
     assert counts.loc["AngryFearful", evaluation.NO_CLASS] == 3 and evaluation.right_of_all(counts) == (2, 6)
     assert "to find none of the five in AngryFearful (100%" in evaluation.in_words("m", table, "drawn sample")
     assert evaluation.confusion(table, "val").shape == (5, 5) and not evaluation.confusion(table, "val").any(axis=None)
-    assert "has no frames of the test actors" in evaluation.in_words("m", table.assign(split="val"), "drawn sample")
+    assert "there are no predictions for test frames" in evaluation.in_words(
+        "m", table.assign(split="val"), "drawn sample"
+    )
     assert "| AngryFearful | 0 | 0 | 0 | 0 | 0 | 3 | 3 |" in evaluation.confusion_markdown({"m": table}, "drawn sample")
 
 

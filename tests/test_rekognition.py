@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 from botocore.config import Config
 from PIL import Image
 
-from helpers import aws, evaluation, frames, ravdess, rekognition, report, simulated
+from helpers import aws, emotions, evaluation, frames, ravdess, rekognition, report, simulated
 from helpers.ravdess import CLASSES
 from helpers.workspace import REPOSITORY, SAMPLE, Run, UserError
 from tests.rekognition_server import KEY, SECRET, Server, faces
@@ -27,12 +26,12 @@ ASK = """
 import sys
 from pathlib import Path
 import pandas as pd
-from helpers import rekognition
+from helpers import emotions, rekognition
 from helpers.workspace import Run
 run = Run(Path(sys.argv[1]), Path(sys.argv[2]))
 frames = pd.read_csv(run.root / "frames.csv")
 rekognition.ask(run, frames, 100)
-print(rekognition.best_of_five(rekognition.emotions(rekognition.read_answers(run, frames))).round(9).tolist())
+print(emotions.best_of_five(emotions.table(rekognition.read_answers(run, frames))).round(9).tolist())
 """
 
 
@@ -81,7 +80,7 @@ def asked_in_a_process(run):
 
 def test_each_picture_is_asked_for_once_and_never_again(server, run):
     server.seconds = 0.05
-    assert rekognition.ask(run, table(run), 1) == 39
+    rekognition.ask(run, table(run), 1)
     assert len(server.calls) == len({picture for picture, _ in server.calls}) == 39
     assert {outcome for _, outcome in server.calls} == {200}
     assert 1 < server.most_at_once <= aws.CALLS
@@ -94,7 +93,8 @@ def test_each_picture_is_asked_for_once_and_never_again(server, run):
     frames = table(other).assign(path=lambda t: t["path"].str.replace("frames/", "frames/x"))
     for path in sorted((other.root / "frames").iterdir()):
         path.rename(path.with_name(f"x{path.name}"))
-    assert rekognition.ask(other, frames, 1) == 0 and len(server.calls) == 39
+    rekognition.ask(other, frames, 1)
+    assert len(server.calls) == 39
     # Amazon was asked for none of them, and its answers would be other ones
     os.environ.pop("AWS_ENDPOINT_URL_REKOGNITION")
     assert rekognition.read_answers(other, frames).isna().all()
@@ -108,14 +108,14 @@ def test_answers_are_kept_as_they_came(server, run):
     for line in kept:
         assert line["answer"] == {"FaceDetails": faces(line["picture"], behaved[line["picture"]])}
         assert line["host"] == "127.0.0.1" and line["asked"].startswith("20")
-    seen = rekognition.emotions(rekognition.read_answers(run, table(run)))
+    seen = emotions.table(rekognition.read_answers(run, table(run)))
     assert sorted(seen["faces"].unique()) == [0, 1, 3]
     for line, row in zip(rekognition.read_answers(run, table(run)), seen.to_dict("records"), strict=True):
         if row["faces"]:  # of three, the largest counts
             alone = {e["Type"]: e["Confidence"] for e in faces(line["picture"])[0]["Emotions"]}
             assert row["first"] == max(alone, key=alone.get) and row["CALM"] == alone["CALM"]
         else:
-            assert row["first"] == rekognition.NO_FACE
+            assert row["first"] == emotions.NO_FACE
 
 
 def test_a_run_stops_at_the_users_limit_and_the_next_goes_on(server, run, monkeypatch):
@@ -125,8 +125,11 @@ def test_a_run_stops_at_the_users_limit_and_the_next_goes_on(server, run, monkey
     assert rekognition.limit() == 0  # without it nothing is asked
     for wrong in ("ten", "-1", "nan", "inf"):
         monkeypatch.setenv("REKOGNITION_LIMIT", wrong)
-        with pytest.raises(UserError, match="REKOGNITION_LIMIT is .* US dollars"):
+        with pytest.raises(UserError, match="REKOGNITION_LIMIT .*such as 4"):
             rekognition.limit()
+    for wrong in (-0.01, float("inf")):
+        with pytest.raises(UserError, match="The limit is .* US dollars: set"):
+            rekognition.ask(run, table(run), wrong)
     for dollars, calls in ((0, 0), (0.01, 10), (0.01, 20), (0.0199, 39), (1, 39)):
         rekognition.ask(run, table(run), dollars)
         assert len(server.calls) == calls
@@ -204,6 +207,8 @@ def test_a_picture_that_gets_no_answer_is_named_and_the_others_go_on(server, run
         ({"AWS_DEFAULT_REGION": "mars 1!"}, None, "is not the name of a region"),
         ({"AWS_DEFAULT_REGION": "mars-north-1", "AWS_ENDPOINT_URL_REKOGNITION": ""}, None, "knows no Rekognition in"),
         ({"AWS_ENDPOINT_URL_REKOGNITION": "htp:/nowhere"}, None, "is no address"),
+        ({"AWS_ENDPOINT_URL_REKOGNITION": "http://127.0.0.1:port"}, None, "is no address"),
+        ({"AWS_ACCESS_KEY_ID": f"{KEY}\n"}, None, "no blank or line break got into the keys"),
         ({"AWS_PROFILE": "nobody"}, None, "AWS_PROFILE names a profile"),
         ({"AWS_ENDPOINT_URL_REKOGNITION": "http://127.0.0.1:9"}, None, "Rekognition cannot be reached"),
     ],
@@ -218,9 +223,28 @@ def test_what_is_wrong_is_one_sentence(server, run, monkeypatch, quick, variable
     assert not any(hidden in str(problem.value) for hidden in (KEY, SECRET, "another", "123456789012"))
 
 
+def test_a_role_that_is_not_given_is_one_sentence(server, run, monkeypatch, tmp_path):
+    role = "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = keys\n[profile keys]\n"
+    (tmp_path / "config").write_text(f"{role}aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "role")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+    with pytest.raises(UserError, match=r"AWS gives no keys for the profile or role that is set \(AccessDenied\)"):
+        rekognition.ask(run, table(run), 1)
+    assert not server.calls
+
+
+def test_a_frame_that_is_gone_is_one_sentence(run):
+    (run.root / "frames" / "07.jpg").unlink()
+    with pytest.raises(UserError, match="07.jpg cannot be read: run 01_preprocess again"):
+        rekognition.read_answers(run, table(run))
+
+
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_table(server, run):
     rekognition.ask(run, table(run), 1)
-    whole = rekognition.best_of_five(rekognition.emotions(rekognition.read_answers(run, table(run))))
+    whole = emotions.best_of_five(emotions.table(rekognition.read_answers(run, table(run))))
     rekognition.answers_file(run).unlink()
     server.calls.clear()
     server.seconds = 0.3
@@ -228,7 +252,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_table(server, ru
     while len(server.calls) < 10:
         assert first.poll() is None
         time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.wait()
     time.sleep(0.5)  # what was in flight is answered, to nobody
     before = len(server.calls)
@@ -243,9 +267,26 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_table(server, ru
     assert json.loads(printed.splitlines()[-1]) == whole.round(9).tolist()
 
 
+def test_interrupted_it_keeps_the_answers_to_the_calls_under_way(server, run):
+    server.seconds = 0.5
+    process = asked_in_a_process(run)
+    while len(server.calls) < 10:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode and "KeyboardInterrupt" in errors
+    assert len(rekognition.answers_file(run).read_text().splitlines()) == len(server.calls) < 39
+
+
 def test_two_runs_at_once_ask_once_and_spoil_nothing(server, run):
     server.seconds = 0.2
-    both = [asked_in_a_process(run), asked_in_a_process(run)]
+    both = [asked_in_a_process(run)]
+    while not server.calls:
+        assert both[0].poll() is None
+        time.sleep(0.01)
+    server.seconds = 1  # so that the first is not done before the second has begun
+    both.append(asked_in_a_process(run))
     printed = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert len(server.calls) == 39
@@ -255,6 +296,7 @@ def test_two_runs_at_once_ask_once_and_spoil_nothing(server, run):
 
 
 def test_a_full_disk_ends_the_run_in_one_sentence(server, run):
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     rekognition.answers_file(run).touch()
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
@@ -264,9 +306,10 @@ def test_a_full_disk_ends_the_run_in_one_sentence(server, run):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     kept = rekognition.read_answers(run, table(run)).notna().sum()
-    assert 0 < kept < 20
-    calls = len(server.calls)
-    assert calls < 39
+    whole = [line for line in rekognition.answers_file(run).read_bytes().split(b"\n")[:-1] if line]
+    assert 0 < kept < 20 and len([json.loads(line) for line in whole]) in (kept - 1, kept)
+    assert rekognition.answers_file(run).read_bytes().endswith(b"\n")  # nothing of the line that found no room
+    assert len(server.calls) <= len(whole) + aws.CALLS
     rekognition.ask(run, table(run), 1)
     assert rekognition.read_answers(run, table(run)).notna().all()
 
@@ -284,17 +327,22 @@ def test_colabs_secrets_are_used_and_stay_secrets(server, run, monkeypatch):
     def get(name):
         if name not in secrets:
             raise colab.userdata.SecretNotFoundError
-        if secrets[name] is None:
-            raise colab.userdata.NotebookAccessError
-        return secrets[name]
+        if isinstance(secrets[name], Exception):
+            raise secrets[name]
+        return secrets[name] + "\n"  # as it is pasted
 
     colab.userdata.get = get
     monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
     monkeypatch.setitem(sys.modules, "google.colab", colab)
-    assert rekognition.ask(run, table(run), 1) == 39
+    rekognition.ask(run, table(run), 1)
+    assert len(server.calls) == 39
     assert not any(SECRET in value for value in os.environ.values())
-    secrets["AWS_SECRET_ACCESS_KEY"] = None
-    with pytest.raises(UserError, match="Colab keeps its secret AWS_SECRET_ACCESS_KEY from this notebook"):
+    for problem in (colab.userdata.NotebookAccessError(), TimeoutError()):
+        secrets["AWS_SECRET_ACCESS_KEY"] = problem
+        with pytest.raises(UserError, match="Colab does not give its secret AWS_SECRET_ACCESS_KEY"):
+            aws.connect()
+    del secrets["AWS_SECRET_ACCESS_KEY"]
+    with pytest.raises(UserError, match="credentials are not complete"):
         aws.connect()
 
 
@@ -309,18 +357,16 @@ def test_both_scores_in_a_case_written_out(tmp_path):
             {},  # no face
         )
     ])  # fmt: skip
-    seen = rekognition.emotions(answers)
-    assert list(seen["first"]) == ["HAPPY", "SURPRISED", "CALM", rekognition.NO_FACE]
+    seen = emotions.table(answers)
+    assert list(seen["first"]) == ["HAPPY", "SURPRISED", "CALM", emotions.NO_FACE]
     expected = [[0.6, 0, 0.35, 0.05, 0], [0.75, 0, 0, 0, 0.25], [0, 0, 0, 0.9, 0.1], [0] * 5]
-    np.testing.assert_allclose(rekognition.best_of_five(seen), expected)
-    np.testing.assert_allclose(
-        rekognition.top_prediction(seen), [[0, 0, 0.35, 0, 0], [0] * 5, [0, 0, 0, 0.9, 0], [0] * 5]
-    )
+    np.testing.assert_allclose(emotions.best_of_five(seen), expected)
+    np.testing.assert_allclose(emotions.top_prediction(seen), [[0, 0, 0.35, 0, 0], [0] * 5, [0, 0, 0, 0.9, 0], [0] * 5])
     truth = ["AngryFearful", "AngryFearful", "NeutralCalm", "AngryFearful"]
     frames = pd.DataFrame({"path": list("abcd"), "clip": list("abcd"), "actor": 20, "split": "test", "label": truth})
     accuracy = [
         evaluation.scores(evaluation.write_predictions(tmp_path / "m.csv", frames, p))["accuracy"][0]
-        for p in (rekognition.best_of_five(seen), rekognition.top_prediction(seen))
+        for p in (emotions.best_of_five(seen), emotions.top_prediction(seen))
     ]
     assert accuracy == [0.75, 0.25]  # no face is a miss, of the first class too
 
@@ -334,7 +380,7 @@ def test_the_simulated_answers_follow_from_their_table(tmp_path):
     clips = [ravdess.ClipName.parse(line["picture"].rpartition("_")[0]) for line in lines]
     assert {clip.actor for clip in clips} == set(range(15, 25))
     pictures = [f"{clip}_{k:02d}.jpg" for clip in clips[::5] for k in range(40)]
-    seen = rekognition.emotions(pd.Series([{"answer": simulated.simulate(picture)} for picture in pictures]))
+    seen = emotions.table(pd.Series([{"answer": simulated.simulate(picture)} for picture in pictures]))
     labels = [ravdess.ClipName.parse(picture.rpartition("_")[0]).label for picture in pictures]
     shares = 100 * pd.crosstab(np.array(labels), seen["first"], normalize="index")
     assert (shares.reindex(columns=simulated.SHARES.columns, fill_value=0) - simulated.SHARES).abs().max().max() < 6
@@ -362,11 +408,13 @@ def executed(run):
 
 
 def test_the_notebook_without_an_account_says_what_is_missing_and_writes_nothing(other_data):
-    (other_data.path("predictions", "rekognition.csv")).write_text("of answers that are gone")
+    gone = other_data.path("predictions", "rekognition.csv"), other_data.path("imgs", "baseline1.png")
+    for path in gone:
+        path.write_text("of answers that are gone")
     shown = executed(other_data)
     assert "There are no AWS credentials: set AWS_ACCESS_KEY_ID" in shown and "48%" in shown
     assert "Traceback" not in shown and "SIMULATED" not in shown
-    assert not list((other_data.root / "predictions").iterdir())
+    assert not any(path.exists() for path in gone)
 
 
 def test_the_notebook_with_an_account_asks_scores_and_tells_no_secret(other_data, server, monkeypatch):
@@ -374,6 +422,12 @@ def test_the_notebook_with_an_account_asks_scores_and_tells_no_secret(other_data
     server.always = "refuse"
     shown = executed(other_data)
     assert "Amazon refused the AWS credentials" in shown and len(server.calls) <= aws.CALLS
+    monkeypatch.setenv("REKOGNITION_LIMIT", "0.003")
+    server.always = "no face"
+    shown += executed(other_data)
+    [predicted] = {*evaluation.read_all_predictions(other_data.root / "predictions")["rekognition"]["predicted"]}
+    assert predicted == evaluation.NO_CLASS and "3 of 20 frames answered" in shown
+    monkeypatch.setenv("REKOGNITION_LIMIT", "1")
     server.always = None
     shown += executed(other_data)
     predictions = evaluation.read_all_predictions(other_data.root / "predictions")
@@ -398,10 +452,25 @@ def test_the_sample_is_never_sent_and_everything_of_it_says_simulated(server, tm
     frames.prepare(clips, run.root)
     shown = executed(run)
     unknown = frames.read_frames(run.root / "frames.csv").replace({"path": {r"_00\.jpg": "_99.jpg"}}, regex=True)
-    assert rekognition.read_answers(run, unknown).isna().any() and rekognition.ask(run, unknown, 1) == 0
+    assert rekognition.read_answers(run, unknown).isna().any()
+    rekognition.ask(run, unknown, 1)
     assert not server.calls and not rekognition.answers_file(run).exists()
     for predicted in evaluation.read_all_predictions(run.root / "predictions").values():
         assert set(predicted["note"]) == {rekognition.SIMULATED}
     titles = [Image.open(path).info["Title"] for path in (run.root / "imgs").glob("*.png")]
     assert len(titles) == 2 and all(title.endswith(rekognition.SIMULATED) for title in titles)
     assert shown.count(rekognition.SIMULATED) >= 6
+
+
+def test_answers_are_made_up_for_the_sample_only(other_data):
+    before = rekognition.SIMULATED_ANSWERS.read_bytes()
+    done = subprocess.run([sys.executable, "-m", "helpers.simulated"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode and "for the drawn sample only, and DATA is the my clips" in done.stderr
+    assert rekognition.SIMULATED_ANSWERS.read_bytes() == before
+
+
+def test_the_readme_gives_the_price_that_is_reckoned_with():
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    frames = sum(evaluation.report_2020()["frames"][split].sum() for split in ("val", "test"))
+    assert f"{rekognition.PRICE} US dollars" in text and f"RAVDESS's {frames:,}" in text
+    assert f"cost {frames * rekognition.PRICE:.2f}" in text

@@ -83,6 +83,8 @@ def test_make_report_over_a_folder_with_a_hostile_name(weird_run, copy):
     assert "Random trunk: AlexNet ran without" in done.stdout
     assert "alexnet_2020" in done.stdout and "macro recall" in done.stdout and str(run / "report.md") in done.stdout
     assert "random trunk" in (run / "report.md").read_text("utf-8")
+    assert "0 of them answered already" in done.stdout and "There are no AWS credentials" in done.stdout
+    assert not any("rekognition" in row["model"] for row in metrics["scores"])
     assert {"correct_sample.png", "model.png", "accuracy_graph.png"} <= {p.name for p in (run / "imgs").iterdir()}
     assert not list(Path(outside).rglob("pwned")) + list(copy.rglob("pwned"))
     assert git(copy, "status", "--porcelain") == ""
