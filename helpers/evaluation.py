@@ -215,7 +215,7 @@ def confusion_markdown(predictions, data):
             ", ".join(filter(None, (model, data, table["note"].iloc[0]))): confusion(table, split)
             for model, table in predictions.items()
         }
-        matrices["the report, 2020, RAVDESS"] = report_2020()["confusion"][split]
+        matrices["the report's AlexNet, RAVDESS"] = report_2020()["confusion"][split]
         for name, counts in matrices.items():
             parts.append(f"**Table {number}, {SPLITS[split]} actors: {name}**")
             parts.append(markdown(with_totals(counts), index=True))
