@@ -89,7 +89,8 @@ def limit():
 def cost_in_words(answers, dollars):
     """What it costs to ask for what has no answer yet, how long it takes, and how much of it `dollars` allow."""
     lacking, allowed = int(answers.isna().sum()), _pictures(dollars)
-    text = f"{len(answers):,} frames, {len(answers) - lacking:,} of them answered already. "
+    made_up = f" ({SIMULATED})" if SIMULATED in note(answers) else ""
+    text = f"{len(answers):,} frames, {len(answers) - lacking:,} of them answered already{made_up}. "
     if not lacking:
         return text + "Nothing is left to ask."
     whole = math.ceil(100 * lacking * PRICE - 1e-6) / 100

@@ -50,7 +50,7 @@ def _pass_on(cell, say):
     if "say" in cell.metadata.get("tags", []):
         for output in cell.outputs:
             if text := output.get("data", {}).get("text/markdown"):
-                say(text)
+                say(text.replace("**", ""))
 
 
 def make_report():
