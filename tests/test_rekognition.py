@@ -132,7 +132,7 @@ def test_a_run_stops_at_the_users_limit_and_the_next_goes_on(server, run, monkey
             rekognition.ask(run, table(run), wrong)
     for dollars, calls in ((0, 0), (0.01, 10), (0.01, 20), (0.0199, 39), (1, 39)):
         rekognition.ask(run, table(run), dollars)
-        assert len(server.calls) == calls
+        assert len(server.calls) == calls and rekognition.answers_file(run).exists() == bool(calls)
         if calls == 10:
             answers = rekognition.read_answers(run, table(run))
             assert "of 40 frames answered" in rekognition.note(answers)
@@ -213,13 +213,14 @@ def test_a_picture_that_gets_no_answer_is_named_and_the_others_go_on(server, run
         ({"AWS_ENDPOINT_URL_REKOGNITION": "http://127.0.0.1:9"}, None, "Rekognition cannot be reached"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_one_sentence(server, run, monkeypatch, quick, variables, behaviour, sentence):
+def test_what_is_wrong_is_one_sentence(server, run, monkeypatch, capsys, quick, variables, behaviour, sentence):
     for name, value in variables.items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
     server.always = behaviour
     with pytest.raises(UserError, match=sentence) as problem:
         rekognition.ask(run, table(run), 1)
     assert len(server.calls) <= aws.CALLS
+    assert "39/39" not in capsys.readouterr().out  # the progress bar counts what was asked
     assert not any(hidden in str(problem.value) for hidden in (KEY, SECRET, "another", "123456789012"))
 
 
