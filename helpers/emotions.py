@@ -43,9 +43,8 @@ def best_of_five(table):
 
 
 def top_prediction(table):
-    """Confidence (n, 5) in the first emotion's class, as the report scored it; 0 for all if it has none of ours."""
-    given = [table[list(EMOTIONS)].max(axis=1) * table["first"].isin(_emotions_of(name)) for name in CLASSES]
-    return np.stack(given, axis=1) / 100
+    """The first emotion's class (n, 5), as the report scored it: 1 for that class, and 0 for all if it has none."""
+    return np.stack([table["first"].isin(_emotions_of(name)).astype(float) for name in CLASSES], axis=1)
 
 
 def _emotions_of(name):

@@ -45,6 +45,12 @@ def read_predictions(path):
         raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: write it with write_predictions.")
     if unknown := sorted((set(table["label"]) | set(table["predicted"]) - {NO_CLASS}) - set(CLASSES)):
         raise UserError(f"{shown(path)} has classes that are not ours: {', '.join(map(str, unknown))}.")
+    sums = table[PROBABILITIES].sum(axis=1)
+    if wrong := int((~np.isclose(sums, (table["predicted"] != NO_CLASS).astype(float), atol=1e-4)).sum()):
+        raise UserError(
+            f"{shown(path)} has {wrong} frames whose probabilities do not add up to 1 (to 0 for “{NO_CLASS}”): "
+            "write it with write_predictions."
+        )
     if twice := int(table["path"].duplicated().sum()):
         raise UserError(f"{shown(path)} has {twice} frames more than once: each frame may stand there once.")
     return table

@@ -84,6 +84,7 @@ def test_bad_tables_are_refused_in_one_sentence(predictions, tmp_path):
     for change, message in (
         (lambda t: t.drop(columns=["clip", "p_Sad"]), "lacks the columns clip, p_Sad"),
         (lambda t: t.assign(predicted="Bored"), "classes that are not ours: Bored"),
+        (lambda t: t.assign(p_Sad=t["p_Sad"] + 0.01), "has 60 frames whose probabilities do not add up to 1"),
         (lambda t: pd.concat([t, t.head(2)]), "has 2 frames more than once"),
     ):
         change(predictions).to_csv(path, index=False)
@@ -112,7 +113,7 @@ def test_results_say_whose_they_are(predictions, tmp_path):
 def test_no_class_is_a_miss_and_a_column_of_its_own(frames, tmp_path):
     test = frames[frames["split"] == "test"].head(6).assign(label=["AngryFearful"] * 3 + ["Disgust"] * 3)  # two clips
     p = np.zeros((6, 5))
-    p[3:5, 1] = 0.7
+    p[3:5, 1] = 1
     evaluation.write_predictions(tmp_path / "m.csv", test, p)
     table = evaluation.read_predictions(tmp_path / "m.csv")
     assert list(table["predicted"]) == [evaluation.NO_CLASS] * 3 + ["Disgust"] * 2 + [evaluation.NO_CLASS]

@@ -362,7 +362,7 @@ def test_both_scores_in_a_case_written_out(tmp_path):
     assert list(seen["first"]) == ["HAPPY", "SURPRISED", "CALM", emotions.NO_FACE]
     expected = [[0.6, 0, 0.35, 0.05, 0], [0.75, 0, 0, 0, 0.25], [0, 0, 0, 0.9, 0.1], [0] * 5]
     np.testing.assert_allclose(emotions.best_of_five(seen), expected)
-    np.testing.assert_allclose(emotions.top_prediction(seen), [[0, 0, 0.35, 0, 0], [0] * 5, [0, 0, 0, 0.9, 0], [0] * 5])
+    np.testing.assert_allclose(emotions.top_prediction(seen), [[0, 0, 1, 0, 0], [0] * 5, [0, 0, 0, 1, 0], [0] * 5])
     truth = ["AngryFearful", "AngryFearful", "NeutralCalm", "AngryFearful"]
     frames = pd.DataFrame({"path": list("abcd"), "clip": list("abcd"), "actor": 20, "split": "test", "label": truth})
     accuracy = [
