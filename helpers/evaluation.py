@@ -112,6 +112,46 @@ def confusion(table, split):
     return pd.DataFrame(counts, list(CLASSES), names).fillna(0).astype(int).rename_axis(index=None, columns=None)
 
 
+def most_confident(table, group, order=None, of=PROBABILITIES):
+    """Of each value of a column, the frame whose predicted class has the highest probability: DataFrame, a row each.
+
+    No actor stands there twice while another is left for that value. `order` is the values' order, else sorted; `of`
+    are the columns whose highest counts. The column `confidence` is added.
+    """
+    table = table.assign(confidence=table[of].max(axis=1))
+    table, chosen = table.sort_values(["confidence", "path"], ascending=[False, True]), []
+    for value in sorted(set(table[group])) if order is None else order:
+        rows = table[table[group] == value]
+        fresh = rows[~rows["actor"].isin([row.actor for row in chosen])]
+        chosen += list((fresh if len(fresh) else rows).head(1).itertuples())
+    return table.loc[[row.Index for row in chosen]]
+
+
+def examples(table, split="val"):
+    """Table 2 of the report: (right, wrong), of each class the most confident right frame and the most confident wrong.
+
+    Both are DataFrames in the report's order of classes, as `most_confident` chooses; a class may be lacking.
+    """
+    part, order = table[table["split"] == split], list(report_2020()["examples"])
+    right = part["predicted"] == part["label"]
+    return tuple(most_confident(rows, "label", order).set_index("label") for rows in (part[right], part[~right]))
+
+
+def examples_markdown(right, wrong):
+    """`examples` as Markdown, the pictures as q1.png to q10.png in imgs/, beside what the report's examples were."""
+    rows, theirs = [], report_2020()["examples"]
+    for i, label in enumerate(theirs):
+        cells = [label]
+        for chosen, name in ((right, f"q{2 * i + 1}"), (wrong, f"q{2 * i + 2}")):
+            there = label in chosen.index
+            answer = chosen.loc[label, "predicted"] if there else "none"
+            cells += [f"![{label}, taken for {answer}](imgs/{name}.png)" if there else "", answer]
+        rows.append([*cells, f"{label}, {theirs[label]}"])
+    return markdown(
+        pd.DataFrame(rows, columns=["Class", "Right", "Predicted", "Wrong", "Predicted", "The report's two"])
+    )
+
+
 def with_totals(counts):
     """A confusion matrix with the report's Total row and column."""
     table = counts.copy()

@@ -37,12 +37,15 @@ def picture_grid(pictures, titles, heading, columns=4):
     """Pictures of one shape in a grid, a title under each."""
     pictures = [np.asarray(picture) for picture in pictures]
     rows, (height, width) = -(-len(pictures) // columns), pictures[0].shape[:2]
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, rows * (WIDTH / columns * height / width + 0.25) + 0.3))
+    lines, size = 1 + max(title.count("\n") for title in titles), "small" if columns < 5 else "x-small"
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, rows * (WIDTH / columns * height / width + 0.25 * lines) + 0.3)
+    )
     for ax in np.ravel(axes):
         ax.axis("off")
     for ax, picture, title in zip(np.ravel(axes), pictures, titles, strict=False):
         ax.imshow(picture)
-        ax.text(0.5, -0.04, title, transform=ax.transAxes, ha="center", va="top", fontsize="small")
+        ax.text(0.5, -0.04, title, transform=ax.transAxes, ha="center", va="top", fontsize=size)
     return _finished(figure, heading)
 
 
@@ -139,6 +142,43 @@ def importance(shares, heading, most=12):
         ax.set_yticklabels(top.index, fontsize="x-small")
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
+    return _finished(figure, heading)
+
+
+def predicted(rows, pictures, heading):
+    """Frames, the middle of each, over what was played and what was predicted; rows as `most_confident` gives them."""
+    square = [((p.width - p.height) // 2, 0, (p.width + p.height) // 2, p.height) for p in pictures]
+    pictures = [picture.crop(box) for picture, box in zip(pictures, square, strict=True)]
+    titles = [f"actor {r.actor}: {r.label}\n→ {r.predicted} {r.confidence:.0%}" for r in rows.itertuples()]
+    return picture_grid(pictures, titles, heading, columns=5)
+
+
+def one_picture(picture, heading):
+    """One picture under a title of a line or two, at a quarter of a page's width."""
+    figure, ax = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2 * picture.height / picture.width + 0.5))
+    ax.imshow(picture)
+    ax.axis("off")
+    figure.suptitle(heading, fontsize="medium")
+    plt.close(figure)
+    return figure
+
+
+def system_diagram(columns, heading):
+    """Figure 1 of the report: the parts of the project, a column of boxes for each step, {step: [text, …]}."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.2))
+    most, wide = max(map(len, columns.values())), 10 / len(columns)
+    for i, (step, boxes) in enumerate(columns.items()):
+        ax.text((i + 0.43) * wide, most + 0.25, step, ha="center", fontweight="bold", fontsize="small")
+        for k, text in enumerate(boxes):
+            y, high = most - (k + 0.5) * most / len(boxes), min(1.6, 0.8 * most / len(boxes))
+            corner = i * wide, y - high / 2
+            ax.add_patch(plt.Rectangle(corner, 0.86 * wide, high, facecolor="#D6E8F5", edgecolor="0.4"))
+            ax.text((i + 0.43) * wide, y, text, ha="center", va="center", fontsize="x-small")
+        if i:
+            arrow = {"arrowstyle": "-|>", "color": "0.3"}
+            ax.annotate("", (i * wide - 0.02, most / 2), ((i - 0.14) * wide + 0.02, most / 2), arrowprops=arrow)
+    ax.set(xlim=(-0.05, 10), ylim=(-0.05, most + 0.6))
+    ax.axis("off")
     return _finished(figure, heading)
 
 

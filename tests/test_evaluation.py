@@ -154,3 +154,29 @@ def test_a_gain_has_an_interval_over_actors(frames):
     assert evaluation.gain_in_words(both, "a", "c").endswith("5 actors cannot tell them apart.")
     with pytest.raises(UserError, match="no test frames, or not the same"):
         evaluation.gain(first, one_more.iloc[:-1])
+
+
+def test_examples_follow_their_rule(frames, tmp_path):
+    """Of each class the surest right and the surest wrong frame; in each column another actor where there is one."""
+    rng = np.random.default_rng(5)
+    table = evaluation.write_predictions(tmp_path / "m.csv", frames, rng.dirichlet(np.ones(5), 60))
+    chosen = evaluation.examples(table)
+    for rows, right in zip(chosen, (True, False), strict=True):
+        part = table[(table["split"] == "val") & ((table["predicted"] == table["label"]) == right)]
+        used = []
+        for label in [label for label in evaluation.report_2020()["examples"] if label in set(part["label"])]:
+            of_class = part[part["label"] == label]
+            fresh = of_class[~of_class["actor"].isin(used)]
+            best = (fresh if len(fresh) else of_class)[evaluation.PROBABILITIES].max(axis=1)
+            assert rows.loc[label, "path"] == table.loc[best.idxmax(), "path"]
+            assert rows.loc[label, "confidence"] == best.max()
+            used.append(rows.loc[label, "actor"])
+        assert set(rows.index) == set(part["label"])
+    text = evaluation.examples_markdown(*chosen)
+    for i, label in enumerate(chosen[1].index):
+        assert f"![{label}, taken for {chosen[1].loc[label, 'predicted']}](imgs/q" in text, i
+    assert "| Disgust, Sad |" in text.splitlines()[2]
+    nothing = evaluation.examples(table[table["split"] == "test"])
+    assert not len(nothing[0]) and "| Disgust |  | none |  | none | Disgust, Sad |" in evaluation.examples_markdown(
+        *nothing
+    )

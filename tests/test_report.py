@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -176,6 +177,16 @@ def test_the_sample_is_a_task_neither_hopeless_nor_trivial(sample_run):
     model.fit(np.array(x)[train], table["label"][train])
     recall = balanced_accuracy_score(table["label"][test], model.predict(np.array(x)[test]))
     assert 0.35 < recall < 0.8
+
+
+def test_every_figure_of_the_report_is_there_and_every_picture_of_the_readme():
+    names = "Illustration correct_sample model_lightgbm model baseline1 baseline_aws accuracy_graph test_set_actors"
+    names = [*names.split(), "misslabeled_actors", "misslabeled_actors_2", *(f"q{k}" for k in range(1, 11))]
+    linked = re.findall(r"!\[[^]]*\]\((?!https:)([^)]+)\)", (REPOSITORY / "README.md").read_text("utf-8"))
+    assert {"imgs/correct_sample.png", "imgs/q1.png", "imgs/q10.png"} <= set(linked)
+    for path in (*linked, *(f"imgs/{name}.png" for name in names)):
+        with Image.open(REPOSITORY / path) as picture:
+            assert "drawn sample" in picture.info["Title"], path
 
 
 def test_nothing_of_this_machine_is_in_the_stored_notebooks():
