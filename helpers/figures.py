@@ -132,6 +132,26 @@ def leakage(table, heading):
     return _finished(figure, heading)
 
 
+def actor_accuracy(shares, intervals, references, heading):
+    """Accuracy of each model: a dot an actor, the 95 % interval over the actors as a bar, references as lines.
+
+    `shares` is a DataFrame (actors, models), `intervals` {model: (low, high)}, `references` {label: share}.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.34 * len(intervals) + 1.5))
+    for y, (model, (low, high)) in enumerate(intervals.items()):
+        ax.barh(y, high - low, 0.55, left=low, color=COLOURS["train"], alpha=0.35)
+        ax.plot(shares[model].dropna(), [y] * shares[model].notna().sum(), "o", color="0.2", markersize=4)
+    for (label, share), style in zip(references.items(), (":", "--", "-."), strict=False):
+        ax.axvline(share, color=COLOURS["val"], linestyle=style, label=label)
+    ax.set(yticks=range(len(intervals)), yticklabels=list(intervals), xlim=(0, 1.02), xlabel="accuracy on test frames")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize="x-small"
+    )
+    return _finished(figure, heading)
+
+
 def importance(shares, heading, most=12):
     """The features that trees gained most by: {title: Series of shares, descending}, a panel each."""
     figure, axes = plt.subplots(1, len(shares), figsize=(WIDTH, 3.2), squeeze=False)

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from scipy.stats import bootstrap, permutation_test
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
 from helpers import evaluation, figures
 from helpers.ravdess import CLASSES
@@ -144,16 +145,61 @@ def test_a_gain_has_an_interval_over_actors(frames):
         return table.assign(**dict(zip(evaluation.PROBABILITIES, p.T, strict=True)), note="")
 
     first, one_more, one_actor = model(test[::3]), model(test[test % 6 < 3]), model(test[frames["actor"][test] == 20])
-    assert evaluation.gain(first, one_more) == pytest.approx((1 / 6, 1 / 6, 1 / 6))  # the same for every actor
-    mean, low, high = evaluation.gain(first, one_actor)
-    assert mean == pytest.approx(1 / 5 - 1 / 3) and low < 0 < high  # all for one of them
+    found = evaluation.gain(first, one_more)
+    assert [found[what] for what in ("difference", "low", "high")] == pytest.approx([1 / 6] * 3)  # alike for each actor
+    assert found["frames"] == 30 and found["actors"] == 5 and found["p"] == 2 / 32  # the least that five can give
+    found = evaluation.gain(first, one_actor)
+    assert found["difference"] == pytest.approx(1 / 5 - 1 / 3) and found["low"] < 0 < found["high"]  # all for one actor
+    per_actor = np.array([4, -2, -2, -2, -2])  # frames more
+    exact = permutation_test((per_actor,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert found["p"] == pytest.approx(exact.pvalue)
     both = {"a": first, "b": one_more, "c": one_actor}
     assert "+16.7 points of accuracy" in evaluation.gain_in_words(both, "a", "b")
     assert evaluation.gain_in_words(both, "a", "b").endswith("it is better.")
     assert evaluation.gain_in_words(both, "b", "a").endswith("it is worse.")
     assert evaluation.gain_in_words(both, "a", "c").endswith("5 actors cannot tell them apart.")
-    with pytest.raises(UserError, match="no test frames, or not the same"):
-        evaluation.gain(first, one_more.iloc[:-1])
+    some = one_more[one_more["actor"].isin([20, 21])].iloc[:-1]
+    assert evaluation.gain(first, some)["frames"] == 11  # of the frames that both have, and it says how many
+    assert "On the 11 test frames that both have" in evaluation.gain_in_words({"a": first, "b": some}, "a", "b")
+    with pytest.raises(UserError, match="no test frames in common"):
+        evaluation.gain(first, one_more.assign(split="val"))
+    rows = evaluation.comparisons(both, "a")
+    assert list(rows["Model"]) == ["b", "c"] and list(rows["So"]) == ["it is better", "5 actors cannot tell them apart"]
+
+
+def test_intervals_agree_with_scipys_bootstrap_over_actors(predictions):
+    """The actors have as many frames each, so that their accuracies are a sample whose mean is the accuracy."""
+    test = predictions[predictions["split"] == "test"]
+    found = evaluation.intervals(predictions, "test")
+    per_actor = (test["predicted"] == test["label"]).groupby(test["actor"]).mean().to_numpy()
+    theirs = bootstrap((per_actor,), np.mean, n_resamples=20_000, method="percentile").confidence_interval
+    assert found["accuracy"] == pytest.approx(tuple(theirs), abs=0.04)
+    recalls = []
+    for drawn in np.random.default_rng(0).integers(0, 5, (500, 5)):
+        part = pd.concat([test[test["actor"] == 20 + actor] for actor in drawn])
+        recalls.append(
+            recall_score(part["label"], part["predicted"], labels=sorted(set(part["label"])), average="macro")
+        )
+    assert found["macro_recall"] == pytest.approx(tuple(np.quantile(recalls, [0.025, 0.975])), abs=0.05)
+
+
+def test_the_reports_accuracy_on_each_frame_once(predictions):
+    table = evaluation.each_frame_once().set_index("split")
+    assert list(table["counted"]) == [2502, 2376] and list(table["frames"]) == [1625, 1546]
+    by_hand = 277 + 304 / 486 * 243 + 240 / 460 * 230 + 326 / 477 * 361 + 56 / 482 * 241
+    assert table.loc["test", "accuracy_once"] == pytest.approx(by_hand / 1546)
+    # counted its way, a model with one recall for all classes has that recall
+    right = predictions.assign(predicted=predictions["label"])
+    assert evaluation.counted_as_in_the_report(right, "test") == 1.0
+    only = predictions.assign(predicted="AngryFearful")
+    angry, others = (only["split"] == "test") & (only["label"] == "AngryFearful"), report_times()
+    n = only[only["split"] == "test"]["label"].value_counts()
+    assert evaluation.counted_as_in_the_report(only, "test") == pytest.approx(angry.sum() / (n * others[n.index]).sum())
+
+
+def report_times():
+    published = evaluation.report_2020()
+    return published["confusion"]["test"].sum(axis=1) / published["frames"]["test"]
 
 
 def test_examples_follow_their_rule(frames, tmp_path):

@@ -100,9 +100,12 @@ def test_make_publish_changes_what_it_should_and_no_more(weird_run, copy):
     assert all(path == "README.md" or path.startswith("imgs/") for path in changed)
     scores = json.loads((run / "metrics.json").read_text())["scores"]
     [score] = [row for row in scores if row["model"] == "alexnet_2020" and row["split"] == "test"]
-    assert f"| {score['frames']} | {score['accuracy']:.1%} | {score['macro_recall']:.1%} | random trunk |" in (
-        copy / "README.md"
-    ).read_text("utf-8")
+    readme = (copy / "README.md").read_text("utf-8")
+    accuracy, recall = (
+        f"{score[name]:.1%} ({score[f'{name}_low']:.1%} to {score[f'{name}_high']:.1%})"
+        for name in ("accuracy", "macro_recall")
+    )
+    assert f"| {score['frames']} | {accuracy} | {recall} | random trunk |" in readme
     git(copy, "checkout", "-q", ".")
     git(copy, "clean", "-fdq", "imgs")
     written = (run / "report.md").read_text("utf-8")
