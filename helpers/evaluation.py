@@ -109,6 +109,19 @@ def by_actor(predictions, split="test"):
     })  # fmt: skip
 
 
+def by_group(table, columns, split="test"):
+    """Accuracy on the parts of a split: DataFrame, a row a value of each column: what, value, frames, actors, accuracy,
+    low, high (as in `intervals`). `table` holds predictions, with those columns joined to them.
+    """
+    rows, part = [], table[table["split"] == split]
+    for what in columns:
+        for value, group in part.groupby(what, observed=True):
+            low, high = intervals(group, split)["accuracy"]
+            share = (group["predicted"] == group["label"]).mean()
+            rows.append([what, str(value), len(group), group["actor"].nunique(), share, low, high])
+    return pd.DataFrame(rows, columns=["what", "value", "frames", "actors", "accuracy", "low", "high"])
+
+
 def gain(first, second, split="test"):
     """How much more of a split's frames `second` names right than `first`; both are predictions, on frames both have.
 
@@ -322,10 +335,12 @@ def _with_intervals(table):
 def results_markdown(table):
     """The results table as Markdown, shares in percent with their 95 % intervals over the actors."""
 
+    def ends(low, high):
+        return "" if np.isnan(low) else f" ({100 * low:.1f} to {100 * high:.1f})"
+
     def shares(name):
         columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
-        text = lambda share, low, high: f"{share:.1%}" if np.isnan(low) else f"{share:.1%} ({low:.1%} to {high:.1%})"  # noqa: E731
-        return ["" if np.isnan(row[0]) else text(*row) for row in columns]
+        return ["" if np.isnan(share) else f"{share:.1%}{ends(low, high)}" for share, low, high in columns]
 
     return markdown(
         pd.DataFrame({

@@ -152,6 +152,22 @@ def actor_accuracy(shares, intervals, references, heading):
     return _finished(figure, heading)
 
 
+def group_accuracy(groups, heading):
+    """Accuracy on parts of a split with 95 % intervals and counts, as `by_group` gives them; a colour a kind."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.3 * len(groups) + 1))
+    colours = dict(zip(groups["what"].unique(), sns.color_palette("colorblind"), strict=False))
+    for y, row in enumerate(groups.itertuples()):
+        ax.barh(y, row.high - row.low, 0.55, left=row.low, color=colours[row.what], alpha=0.35)
+        ax.plot(row.accuracy, y, "o", color=colours[row.what], markersize=5)
+        ax.text(1.03, y, f"{row.frames:,} frames, {row.actors} actors", va="center", fontsize="x-small")
+    names = [f"{row.what}: {row.value}" for row in groups.itertuples()]
+    ax.set(yticks=range(len(groups)), yticklabels=names, xlim=(0, 1.02), xlabel="accuracy on test frames")
+    ax.tick_params(axis="y", labelsize="small")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    return _finished(figure, heading)
+
+
 def importance(shares, heading, most=12):
     """The features that trees gained most by: {title: Series of shares, descending}, a panel each."""
     figure, axes = plt.subplots(1, len(shares), figsize=(WIDTH, 3.2), squeeze=False)

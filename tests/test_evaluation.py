@@ -183,6 +183,18 @@ def test_intervals_agree_with_scipys_bootstrap_over_actors(predictions):
     assert found["macro_recall"] == pytest.approx(tuple(np.quantile(recalls, [0.025, 0.975])), abs=0.05)
 
 
+def test_parts_of_a_split_are_counted_and_scored(predictions):
+    joined = predictions.assign(sex=np.where(predictions["actor"] % 2, "male", "female"), half=np.arange(60) % 2)
+    groups = evaluation.by_group(joined, ["sex", "half"]).set_index(["what", "value"])
+    assert list(groups.index) == [("sex", "female"), ("sex", "male"), ("half", "0"), ("half", "1")]
+    assert list(groups["frames"]) == [18, 12, 15, 15] and list(groups["actors"]) == [3, 2, 5, 5]
+    women = joined[(joined["split"] == "test") & (joined["sex"] == "female")]
+    row = groups.loc[("sex", "female")]
+    assert row["accuracy"] == accuracy_score(women["label"], women["predicted"])
+    assert row["low"] <= row["accuracy"] <= row["high"]
+    assert not len(evaluation.by_group(joined[joined["split"] == "val"], ["sex"]))
+
+
 def test_the_reports_accuracy_on_each_frame_once(predictions):
     table = evaluation.each_frame_once().set_index("split")
     assert list(table["counted"]) == [2502, 2376] and list(table["frames"]) == [1625, 1546]
