@@ -3,13 +3,15 @@
 PYTHON ?= python3
 PY = .venv/bin/python
 
-.PHONY: report test publish ablation notebooks bench clean
+.PHONY: report test publish crossval ablation notebooks bench clean
 report: .venv/installed ## run the notebooks over DATA, into RUNS
 	@$(PY) -m helpers.report
 test: .venv/installed ## all tests, the notebooks among them, on the drawn sample
 	@$(PY) -m pytest
 publish: .venv/installed ## put the results of run RUN into imgs/, the README and the stored notebooks
 	@$(PY) -m helpers.report publish
+crossval: .venv/installed ## all actors in turn, the fine-tuned AlexNet too, over DATA, into data/crossval.csv: long
+	@$(PY) -m helpers.crossval
 ablation: .venv/installed ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: hours
 	@$(PY) -m helpers.experiments
 notebooks: .venv/installed ## step through them in JupyterLab

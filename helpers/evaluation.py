@@ -1,161 +1,24 @@
-"""From predictions to numbers: tables in, tables out. Nothing here knows a network or a clip.
-
-Every model ends in `predictions/<model>.csv`, a row a frame, with `COLUMNS`; so any model can be compared with any
-other. `note` says in a few words what a reader must know of every number that comes of the file ("random trunk",
-"SIMULATED"); it is empty for an honest measurement with nothing to add.
-"""
+"""What 05 puts on show: tables as Markdown, sentences written from numbers, the report's own numbers beside ours."""
 
 import json
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from sklearn.metrics import accuracy_score, recall_score
 
 from helpers.ravdess import CLASSES, SPLITS
-from helpers.workspace import REPOSITORY, SEED, UserError, replacing, shown
-
-PROBABILITIES = [f"p_{name}" for name in CLASSES]
-NO_CLASS = "no class"  # predicted where a model named none of the five: always a miss
-COLUMNS = ["path", "clip", "actor", "split", "label", "predicted", *PROBABILITIES, "note"]
-
-
-def write_predictions(path, frames, probabilities, note=""):
-    """Write a model's predictions and return them as a table.
-
-    Parameters
-    ----------
-    frames : DataFrame (n rows) of `frames.csv`
-    probabilities : array (n, 5), columns in the order of `CLASSES`; a row of zeros is no answer, and so a miss
-    note : what every number that comes of these must be read with
-    """
-    table = frames[["path", "clip", "actor", "split", "label"]].reset_index(drop=True)
-    table["predicted"] = _named(probabilities)
-    table[PROBABILITIES] = np.round(probabilities, 6)
-    table["note"] = note
-    with replacing(path) as file:
-        table.to_csv(file, index=False)
-    return table
-
-
-def read_predictions(path):
-    """Read one model's predictions; UserError if it is no such table."""
-    table = pd.read_csv(path, keep_default_na=False)
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: write it with write_predictions.")
-    if unknown := sorted((set(table["label"]) | set(table["predicted"]) - {NO_CLASS}) - set(CLASSES)):
-        raise UserError(f"{shown(path)} has classes that are not ours: {', '.join(map(str, unknown))}.")
-    sums = table[PROBABILITIES].sum(axis=1)
-    if wrong := int((~np.isclose(sums, (table["predicted"] != NO_CLASS).astype(float), atol=1e-4)).sum()):
-        raise UserError(
-            f"{shown(path)} has {wrong} frames whose probabilities do not add up to 1 (to 0 for “{NO_CLASS}”): "
-            "write it with write_predictions."
-        )
-    if twice := int(table["path"].duplicated().sum()):
-        raise UserError(f"{shown(path)} has {twice} frames more than once: each frame may stand there once.")
-    return table
-
-
-def _named(probabilities):
-    return np.where(np.any(probabilities, axis=1), np.array(CLASSES)[np.argmax(probabilities, axis=1)], NO_CLASS)
-
-
-def read_all_predictions(folder):
-    """Every `<model>.csv` in a folder: {model: table}, in alphabetical order."""
-    return {path.stem: read_predictions(path) for path in sorted(folder.glob("*.csv"))}
-
-
-def scores(table):
-    """A row a split: split, frames, accuracy, macro_recall (the mean of the classes' recalls, 0.2 by chance), note."""
-    rows = []
-    for split in SPLITS:
-        part = table[table["split"] == split]
-        if len(part):
-            truth, predicted = part["label"], part["predicted"]
-            recall = recall_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)
-            rows.append([split, len(part), accuracy_score(truth, predicted), recall, part["note"].iloc[0]])
-    return pd.DataFrame(rows, columns=["split", "frames", "accuracy", "macro_recall", "note"])
-
-
-def clip_accuracy(table, split):
-    """The share of a split's clips that are named right by the mean of their frames' probabilities."""
-    part = table[table["split"] == split]
-    clips = part.groupby("clip").agg({"label": "first", **dict.fromkeys(PROBABILITIES, "mean")})
-    return float((_named(clips[PROBABILITIES].to_numpy()) == clips["label"]).mean())
-
-
-def intervals(table, split):
-    """95 % intervals of a model's scores on a split: {"accuracy": (low, high), "macro_recall": (low, high)}.
-
-    The middle 95 % of resamples of the actors, not of the frames: a face's frames are alike, so actors are what there
-    are few of (the bootstrap, Efron, 1979). With five actors such an interval is rather too narrow than too wide.
-    """
-    part = table[table["split"] == split]
-    total = pd.crosstab(part["actor"], part["label"])
-    right = part[part["predicted"] == part["label"]]
-    right = pd.crosstab(right["actor"], right["label"]).reindex_like(total).fillna(0)
-    drawn = _resamples(len(total))
-    right, total = right.to_numpy()[drawn].sum(axis=1), total.to_numpy()[drawn].sum(axis=1)  # resamples x classes
-    recall = np.divide(right, total, out=np.full(right.shape, np.nan), where=total > 0)
-    shares = {"accuracy": right.sum(axis=1) / total.sum(axis=1), "macro_recall": np.nanmean(recall, axis=1)}
-    return {name: tuple(np.quantile(values, [0.025, 0.975])) for name, values in shares.items()}
-
-
-def by_actor(predictions, split="test"):
-    """Accuracy of each model on each actor of a split: a DataFrame, actors as rows, models as columns."""
-    parts = {model: table[table["split"] == split] for model, table in predictions.items()}
-    return pd.DataFrame({
-        model: (part["predicted"] == part["label"]).groupby(part["actor"]).mean() for model, part in parts.items()
-    })  # fmt: skip
-
-
-def by_group(table, columns, split="test"):
-    """Accuracy on the parts of a split: DataFrame, a row a value of each column: what, value, frames, actors, accuracy,
-    low, high (as in `intervals`). `table` holds predictions, with those columns joined to them.
-    """
-    rows, part = [], table[table["split"] == split]
-    for what in columns:
-        for value, group in part.groupby(what, observed=True):
-            low, high = intervals(group, split)["accuracy"]
-            share = (group["predicted"] == group["label"]).mean()
-            rows.append([what, str(value), len(group), group["actor"].nunique(), share, low, high])
-    return pd.DataFrame(rows, columns=["what", "value", "frames", "actors", "accuracy", "low", "high"])
-
-
-def gain(first, second, split="test"):
-    """How much more of a split's frames `second` names right than `first`; both are predictions, on frames both have.
-
-    Returns a dict: frames and actors, how many both have; difference, a share of the frames, and low and high, its
-    interval as in `intervals`; p, how often a difference as large comes of swapping the two models at random, actor by
-    actor (the sign-flip test, exact up to 12 actors). With five actors p is never less than 2 / 32.
-    """
-    first, second = (table[table["split"] == split].set_index("path") for table in (first, second))
-    both = first.index.intersection(second.index)
-    if not len(both):
-        raise UserError(f"The two models have no {SPLITS[split]} frames in common: run their notebooks again.")
-    first, second = first.loc[both], second.loc[both]
-    better = (second["predicted"] == second["label"]).astype(int) - (first["predicted"] == first["label"])
-    actors = better.groupby(first["actor"]).agg(["sum", "size"]).to_numpy()
-    sums = actors[_resamples(len(actors))].sum(axis=1)
-    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
-    n = len(actors)
-    if n <= 12:
-        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-    else:
-        signs = np.random.default_rng(SEED).choice([-1, 1], (10_000, n))
-    p = np.mean(np.abs(signs @ actors[:, 0]) >= abs(actors[:, 0].sum()))
-    return {"frames": len(both), "actors": n, "difference": better.mean(), "low": low, "high": high, "p": float(p)}
-
-
-def _resamples(actors, repeats=2000):
-    return np.random.default_rng(SEED).integers(0, actors, (repeats, actors))
-
-
-def verdict(found):
-    """What a `gain` says, in words: only an interval that leaves out 0 says that a model is better or worse."""
-    if found["low"] > 0:
-        return "it is better"
-    return "it is worse" if found["high"] < 0 else f"{found['actors']} actors cannot tell them apart"
+from helpers.scoring import (
+    NO_CLASS,
+    PROBABILITIES,
+    by_clip,
+    clip_accuracy,
+    confusion,
+    right_of_all,
+    scores,
+    with_totals,
+)
+from helpers.uncertainty import by_class, gain, intervals, share_interval, verdict
+from helpers.workspace import REPOSITORY, replacing
 
 
 def comparisons(predictions, base, split="test"):
@@ -169,17 +32,6 @@ def comparisons(predictions, base, split="test"):
             rows.append([model, f"{found['frames']:,}", *row, table["note"].iloc[0]])
     names = ["Model", "Frames of both", f"Points more than {base}", "95 % interval", "p (sign flip)", "So", "Note"]
     return pd.DataFrame(rows, columns=names)
-
-
-def confusion(table, split):
-    """Counts of frames, rows the true class, columns the predicted one, as in the report's tables (without totals).
-
-    A sixth column, "no class", is there where the model named none of the five at least once.
-    """
-    part = table[table["split"] == split]
-    counts = pd.crosstab(part["label"].to_numpy(), part["predicted"].to_numpy())
-    names = [*CLASSES, NO_CLASS] if NO_CLASS in counts else list(CLASSES)
-    return pd.DataFrame(counts, list(CLASSES), names).fillna(0).astype(int).rename_axis(index=None, columns=None)
 
 
 def most_confident(table, group, order=None, of=PROBABILITIES):
@@ -222,14 +74,6 @@ def examples_markdown(right, wrong):
     )
 
 
-def with_totals(counts):
-    """A confusion matrix with the report's Total row and column."""
-    table = counts.copy()
-    table["Total"] = table.sum(axis=1)
-    table.loc["Total"] = table.sum()
-    return table
-
-
 def report_2020():
     """What the 2020 report published: {"frames": {split: Series}, "confusion": {split: DataFrame}, "accuracy": …}."""
     published = json.loads((REPOSITORY / "data" / "report_2020.json").read_text("utf-8"))
@@ -237,11 +81,6 @@ def report_2020():
     published["frames"] = {split: pd.Series(n, classes) for split, n in published["frames"].items()}
     published["confusion"] = {split: pd.DataFrame(m, classes, classes) for split, m in published["confusion"].items()}
     return published
-
-
-def right_of_all(counts):
-    """(right, all) of a confusion matrix."""
-    return int(np.trace(counts.to_numpy())), int(counts.to_numpy().sum())
 
 
 def in_words(model, table, data):
@@ -263,16 +102,6 @@ def in_words(model, table, data):
         f"by the mean probability over a clip's frames. It finds {recall.idxmax()} best ({recall.max():.0%} of its "
         f"frames) and {recall.idxmin()} worst ({recall.min():.0%}). Its most frequent mistake is to {mistake} "
         f"({how_often:.0%} of {played} frames)."
-    )
-
-
-def gain_in_words(predictions, first, second, split="test"):
-    """What `gain` says of two of the models in `predictions`, as a sentence of Markdown."""
-    found = gain(predictions[first], predictions[second], split)
-    mean, low, high = (100 * found[what] for what in ("difference", "low", "high"))
-    return (
-        f"On the {found['frames']:,} {SPLITS[split]} frames that both have, **{second}** against **{first}**: "
-        f"{mean:+.1f} points of accuracy, 95 % interval {low:+.1f} to {high:+.1f} over the actors: {verdict(found)}."
     )
 
 
@@ -335,12 +164,8 @@ def _with_intervals(table):
 def results_markdown(table):
     """The results table as Markdown, shares in percent with their 95 % intervals over the actors."""
 
-    def ends(low, high):
-        return "" if np.isnan(low) else f" ({100 * low:.1f} to {100 * high:.1f})"
-
     def shares(name):
-        columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
-        return ["" if np.isnan(share) else f"{share:.1%}{ends(low, high)}" for share, low, high in columns]
+        return [_with_ends(*ends) for ends in table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)]
 
     return markdown(
         pd.DataFrame({
@@ -349,6 +174,12 @@ def results_markdown(table):
             "Accuracy": shares("accuracy"), "Macro recall": shares("macro_recall"), "Note": table["note"],
         })
     )  # fmt: skip
+
+
+def _with_ends(share, low, high):
+    """A share and its interval in percent, as text; either may be lacking (NaN)."""
+    ends = "" if np.isnan(low) else f" ({100 * low:.1f} to {100 * high:.1f})"
+    return "" if np.isnan(share) else f"{share:.1%}{ends}"
 
 
 def markdown(table, index=False):
@@ -373,6 +204,42 @@ def difference_in_words(table, data):
     )
 
 
+def all_actors_markdown(counts):
+    """Cross-validation as Markdown, a row a data set and model, from `counts_by_actor`; intervals over the actors."""
+    rows = []
+    for (data, model), part in counts.groupby(["data", "model"], sort=False):
+        cells = [model, data, len(part), f"{part['frames'].sum():,}"]
+        for right, of in (("right", "frames"), ("clips_right", "clips")):
+            cells.append(_with_ends(part[right].sum() / part[of].sum(), *share_interval(part[right], part[of])))
+        rows.append([*cells, part["note"].iloc[0]])
+    names = ["Model", "Data", "Actors", "Frames", "Accuracy, frames", "Accuracy, clips", "Note"]
+    return markdown(pd.DataFrame(rows, columns=names))
+
+
+def clips_markdown(predictions, split="test"):
+    """Each model's accuracy on a split's frames and on its clips, by the mean probability over a clip's frames."""
+    rows = []
+    for model, table in predictions.items():
+        if (table["split"] == split).any():
+            cells = [model]
+            for version in (table, by_clip(table)):
+                score = scores(version).set_index("split").loc[split]
+                found = intervals(version, split)
+                cells.append(f"{score['frames']:,}")
+                cells += [_with_ends(score[name], *found[name]) for name in ("accuracy", "macro_recall")]
+            rows.append([*cells, table["note"].iloc[0]])
+    names = ["Frames", "Accuracy", "Macro recall", "Clips", "Accuracy of clips", "Macro recall of clips"]
+    return markdown(pd.DataFrame(rows, columns=["Model", *names, "Note"]))
+
+
+def classes_markdown(table, split="test"):
+    """Recall, with its interval, and precision of each class, as Markdown; from `by_class`."""
+    found = by_class(table, split)
+    found["recall"] = [_with_ends(*ends) for ends in found[["recall", "low", "high"]].to_numpy()]
+    found["precision"] = ["" if np.isnan(share) else f"{share:.1%}" for share in found["precision"]]
+    return markdown(found[["class", "frames", "recall", "precision"]].rename(columns=str.capitalize))
+
+
 def confusion_markdown(predictions, data):
     """Tables 1 and 3 of the report for each model, and the report's own after them, as Markdown."""
     parts = []
@@ -388,7 +255,7 @@ def confusion_markdown(predictions, data):
     return "\n\n".join(parts)
 
 
-def write_results(root, data, table, parts, figures):
+def write_results(root, data, table, parts, figures, private=0):
     """Write what `make report` and `make publish` read: `metrics.json`, and `report.md` with each part between markers.
 
     Parameters
@@ -398,10 +265,11 @@ def write_results(root, data, table, parts, figures):
     table : DataFrame, as `results` gives it
     parts : {name: Markdown}, the parts of `report.md` that a README may show between markers of the same name
     figures : names of files in imgs/, each shown under its own title; those that are not there are left out
+    private : how many of the user's own files the figures show; `make publish` refuses a run with any
     """
     ours = table[~table["note"].str.startswith("published")].drop(columns="data").astype({"frames": int})
     with replacing(root / "metrics.json") as file:
-        json.dump({"data": data, "scores": ours.to_dict("records")}, file, indent=1)
+        json.dump({"data": data, "private": private, "scores": ours.to_dict("records")}, file, indent=1)
     text = [f"# Reading emotion off faces: results on the {data}"]
     text += [f"<!-- begin {name} -->\n{part.strip()}\n<!-- end {name} -->" for name, part in parts.items()]
     for path in (root / "imgs" / name for name in figures):

@@ -161,7 +161,7 @@ def _cut(name, path, root, draft, split):
         if not stamp[0]:
             return name, {"problem": "empty file"}
         draft.mkdir()
-        times = _run_ffmpeg(path, draft)
+        times = cut_pictures(path, draft)
     except (OSError, ValueError) as problem:
         return name, {"problem": str(problem)}
     except subprocess.TimeoutExpired:
@@ -173,7 +173,7 @@ def _cut(name, path, root, draft, split):
     return name, {"clip": str(name), "source": stamp, "recipe": RECIPE, "times": times}
 
 
-def _run_ffmpeg(path, folder):
+def cut_pictures(path, folder):
     """Write `0.jpg`, `1.jpg`, … into a folder; returns their true times in seconds. ValueError for a damaged clip."""
     pictures = ["-map", "0:v:0", "-vf", f"fps={FPS},{FIT}", "-q:v", str(QUALITY), "-threads", "1", "-start_number", "0"]
     stamps = ["-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"]  # a line a frame, nothing decoded for it

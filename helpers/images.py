@@ -58,11 +58,19 @@ class FaceCrop:
         return picture.crop(box).resize((self.side, self.side), Image.Resampling.BILINEAR)
 
     def centre(self, picture):
-        """Where the face is, as shares of the picture's width and height."""
+        """Where the face is, as shares of the picture's width and height; the middle if nothing has skin's colour."""
+        xs, ys = self._skin(picture)
+        return ((48.5 + np.median(xs)) / 160, (5.5 + np.median(ys)) / 90) if len(xs) >= 100 else (0.5, 0.5)
+
+    def finds(self, picture):
+        """Whether there is enough of skin's colour to go by."""
+        return len(self._skin(picture)[0]) >= 100
+
+    def _skin(self, picture):
         small = picture.convert("YCbCr").resize((160, 90), Image.Resampling.BOX)
         blue, red = np.asarray(small)[:68, 48:112, 1:].transpose(2, 0, 1)
         ys, xs = np.nonzero((blue >= 77) & (blue <= 127) & (red >= 133) & (red <= 173))
-        return ((48.5 + np.median(xs)) / 160, (5.5 + np.median(ys)) / 90) if len(xs) >= 100 else (0.5, 0.5)
+        return xs, ys
 
 
 FACE_TRANSFORM = v2.Compose([FaceCrop(), v2.PILToTensor()])

@@ -103,7 +103,12 @@ def publish(name, repository=REPOSITORY):
         if not (found := re.search(MARKED.format(part), report, re.S)):
             raise UserError(f"{shown(run / 'report.md')} has no part “{part}” for the README: make report first.")
         readme = re.sub(MARKED.format(part), lambda _, found=found: found[0], readme, flags=re.S)
-    data = json.loads((run / "metrics.json").read_text("utf-8"))["data"]
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    data = metrics["data"]
+    if metrics["private"]:
+        raise UserError(
+            f"{shown(run)} shows {metrics['private']} files of data/new: empty that, and make report again."
+        )
     notebooks = sorted(run.glob("[0-9][0-9]_*.ipynb")) if data == DRAWN else []
     for path in notebooks:
         stored, executed = (nbformat.read(p, as_version=4) for p in (repository / "notebooks" / path.name, path))

@@ -223,6 +223,13 @@ def draw(face, pose):
     return np.asarray(canvas.reduce(OVERSAMPLING))
 
 
+def stranger(emotion, actor=25):
+    """A picture of somebody who is in none of the clips, in the middle of acting an emotion."""
+    name = ClipName(Modality.AUDIO_VIDEO, Channel.SPEECH, emotion, Intensity.STRONG, Statement(1), 1, actor)
+    poses = motion(name)
+    return Image.fromarray(draw(face_of(actor), poses[len(poses) // 2]))
+
+
 def draw_clip(name, folder=SAMPLE):
     """Draw one clip and encode it as H.264 into `folder/Actor_NN/`; returns its path."""
     path = Path(folder) / f"Actor_{name.actor:02d}" / f"{name}.mp4"

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import bootstrap, permutation_test
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
-from helpers import evaluation, figures
+from helpers import evaluation, figures, scoring, uncertainty
 from helpers.ravdess import CLASSES
 from helpers.workspace import UserError
 
@@ -24,19 +24,19 @@ def frames():
 @pytest.fixture
 def predictions(frames, tmp_path):
     p = np.random.default_rng(3).dirichlet(np.ones(5), 60)
-    return evaluation.write_predictions(tmp_path / "predictions" / "m.csv", frames, p, "random trunk")
+    return scoring.write_predictions(tmp_path / "predictions" / "m.csv", frames, p, "random trunk")
 
 
 def test_what_is_written_is_read_back(predictions, tmp_path):
-    read = evaluation.read_all_predictions(tmp_path / "predictions")
+    read = scoring.read_all_predictions(tmp_path / "predictions")
     assert list(read) == ["m"]
     pd.testing.assert_frame_equal(read["m"], predictions)
-    assert list(predictions.columns) == evaluation.COLUMNS
-    assert (predictions["predicted"] == predictions[evaluation.PROBABILITIES].idxmax(axis=1).str[2:]).all()
+    assert list(predictions.columns) == scoring.COLUMNS
+    assert (predictions["predicted"] == predictions[scoring.PROBABILITIES].idxmax(axis=1).str[2:]).all()
 
 
 def test_scores_agree_with_scikit_learn(predictions):
-    table = evaluation.scores(predictions).set_index("split")
+    table = scoring.scores(predictions).set_index("split")
     assert list(table.index) == ["val", "test"]
     for split, part in predictions.groupby("split"):
         assert table.loc[split, "frames"] == len(part) == 30
@@ -52,23 +52,23 @@ def test_confusion_and_clips_in_a_case_written_out(frames, tmp_path):
     p = np.zeros((6, 5))
     p[:, 0] = [0.9, 0.4, 0.4, 0.6, 0.6, 0.0]
     p[:, 1] = [0.1, 0.6, 0.6, 0.4, 0.4, 1.0]
-    table = evaluation.write_predictions(tmp_path / "m.csv", test, p)
-    counts = evaluation.confusion(table, "test")
+    table = scoring.write_predictions(tmp_path / "m.csv", test, p)
+    counts = scoring.confusion(table, "test")
     assert counts.iloc[:2, :2].to_numpy().tolist() == [[1, 2], [2, 1]]
-    total = evaluation.with_totals(counts)
+    total = scoring.with_totals(counts)
     assert total.loc["Total", "Total"] == 6 and total.loc["Disgust", "Total"] == 3
     assert total.loc["Total", "AngryFearful"] == 3
     # means 0.567 to 0.433 and 0.4 to 0.6: both clips are right, though most of their frames are wrong
-    assert evaluation.clip_accuracy(table, "test") == 1.0
-    assert evaluation.right_of_all(counts) == (2, 6)
+    assert scoring.clip_accuracy(table, "test") == 1.0
+    assert scoring.right_of_all(counts) == (2, 6)
 
 
 def test_the_reports_accuracies_follow_from_its_matrices():
     report = evaluation.report_2020()
-    assert evaluation.right_of_all(report["confusion"]["val"]) == (1395, 2502)
-    assert evaluation.right_of_all(report["confusion"]["test"]) == (1203, 2376)
+    assert scoring.right_of_all(report["confusion"]["val"]) == (1395, 2502)
+    assert scoring.right_of_all(report["confusion"]["test"]) == (1203, 2376)
     for split, counts in report["confusion"].items():
-        right, n = evaluation.right_of_all(counts)
+        right, n = scoring.right_of_all(counts)
         assert right / n == pytest.approx(report["accuracy"][split], abs=1e-4)
     assert {split: int(n.sum()) for split, n in report["frames"].items()} == {"train": 4577, "val": 1625, "test": 1546}
     # what it counts twice: every frame of disgust, happy and sad, and of neutral (but not of calm)
@@ -90,7 +90,7 @@ def test_bad_tables_are_refused_in_one_sentence(predictions, tmp_path):
     ):
         change(predictions).to_csv(path, index=False)
         with pytest.raises(UserError, match=message):
-            evaluation.read_predictions(path)
+            scoring.read_predictions(path)
 
 
 def test_results_say_whose_they_are(predictions, tmp_path):
@@ -115,17 +115,17 @@ def test_no_class_is_a_miss_and_a_column_of_its_own(frames, tmp_path):
     test = frames[frames["split"] == "test"].head(6).assign(label=["AngryFearful"] * 3 + ["Disgust"] * 3)  # two clips
     p = np.zeros((6, 5))
     p[3:5, 1] = 1
-    evaluation.write_predictions(tmp_path / "m.csv", test, p)
-    table = evaluation.read_predictions(tmp_path / "m.csv")
-    assert list(table["predicted"]) == [evaluation.NO_CLASS] * 3 + ["Disgust"] * 2 + [evaluation.NO_CLASS]
-    score = evaluation.scores(table).iloc[0]
+    scoring.write_predictions(tmp_path / "m.csv", test, p)
+    table = scoring.read_predictions(tmp_path / "m.csv")
+    assert list(table["predicted"]) == [scoring.NO_CLASS] * 3 + ["Disgust"] * 2 + [scoring.NO_CLASS]
+    score = scoring.scores(table).iloc[0]
     assert score["accuracy"] == pytest.approx(2 / 6) and score["macro_recall"] == pytest.approx((0 + 2 / 3) / 2)
-    assert evaluation.clip_accuracy(table, "test") == 0.5  # a clip without any answer is a miss too
-    counts = evaluation.confusion(table, "test")
-    assert list(counts.columns) == [*CLASSES, evaluation.NO_CLASS]
-    assert counts.loc["AngryFearful", evaluation.NO_CLASS] == 3 and evaluation.right_of_all(counts) == (2, 6)
+    assert scoring.clip_accuracy(table, "test") == 0.5  # a clip without any answer is a miss too
+    counts = scoring.confusion(table, "test")
+    assert list(counts.columns) == [*CLASSES, scoring.NO_CLASS]
+    assert counts.loc["AngryFearful", scoring.NO_CLASS] == 3 and scoring.right_of_all(counts) == (2, 6)
     assert "to find none of the five in AngryFearful (100%" in evaluation.in_words("m", table, "drawn sample")
-    assert evaluation.confusion(table, "val").shape == (5, 5) and not evaluation.confusion(table, "val").any(axis=None)
+    assert scoring.confusion(table, "val").shape == (5, 5) and not scoring.confusion(table, "val").any(axis=None)
     assert "there are no predictions for test frames" in evaluation.in_words(
         "m", table.assign(split="val"), "drawn sample"
     )
@@ -142,27 +142,27 @@ def test_a_gain_has_an_interval_over_actors(frames):
         p = wrong.copy()
         p[right] = truth[right]
         table = frames.assign(predicted=np.array(CLASSES)[p.argmax(1)])
-        return table.assign(**dict(zip(evaluation.PROBABILITIES, p.T, strict=True)), note="")
+        return table.assign(**dict(zip(scoring.PROBABILITIES, p.T, strict=True)), note="")
 
     first, one_more, one_actor = model(test[::3]), model(test[test % 6 < 3]), model(test[frames["actor"][test] == 20])
-    found = evaluation.gain(first, one_more)
+    found = uncertainty.gain(first, one_more)
     assert [found[what] for what in ("difference", "low", "high")] == pytest.approx([1 / 6] * 3)  # alike for each actor
     assert found["frames"] == 30 and found["actors"] == 5 and found["p"] == 2 / 32  # the least that five can give
-    found = evaluation.gain(first, one_actor)
+    found = uncertainty.gain(first, one_actor)
     assert found["difference"] == pytest.approx(1 / 5 - 1 / 3) and found["low"] < 0 < found["high"]  # all for one actor
     per_actor = np.array([4, -2, -2, -2, -2])  # frames more
     exact = permutation_test((per_actor,), np.sum, permutation_type="samples", n_resamples=np.inf)
     assert found["p"] == pytest.approx(exact.pvalue)
     both = {"a": first, "b": one_more, "c": one_actor}
-    assert "+16.7 points of accuracy" in evaluation.gain_in_words(both, "a", "b")
-    assert evaluation.gain_in_words(both, "a", "b").endswith("it is better.")
-    assert evaluation.gain_in_words(both, "b", "a").endswith("it is worse.")
-    assert evaluation.gain_in_words(both, "a", "c").endswith("5 actors cannot tell them apart.")
+    assert "+16.7 points of accuracy" in uncertainty.gain_in_words(both, "a", "b")
+    assert uncertainty.gain_in_words(both, "a", "b").endswith("it is better.")
+    assert uncertainty.gain_in_words(both, "b", "a").endswith("it is worse.")
+    assert uncertainty.gain_in_words(both, "a", "c").endswith("5 actors cannot tell them apart.")
     some = one_more[one_more["actor"].isin([20, 21])].iloc[:-1]
-    assert evaluation.gain(first, some)["frames"] == 11  # of the frames that both have, and it says how many
-    assert "On the 11 test frames that both have" in evaluation.gain_in_words({"a": first, "b": some}, "a", "b")
+    assert uncertainty.gain(first, some)["frames"] == 11  # of the frames that both have, and it says how many
+    assert "On the 11 test frames that both have" in uncertainty.gain_in_words({"a": first, "b": some}, "a", "b")
     with pytest.raises(UserError, match="no test frames in common"):
-        evaluation.gain(first, one_more.assign(split="val"))
+        uncertainty.gain(first, one_more.assign(split="val"))
     rows = evaluation.comparisons(both, "a")
     assert list(rows["Model"]) == ["b", "c"] and list(rows["So"]) == ["it is better", "5 actors cannot tell them apart"]
 
@@ -170,7 +170,7 @@ def test_a_gain_has_an_interval_over_actors(frames):
 def test_intervals_agree_with_scipys_bootstrap_over_actors(predictions):
     """The actors have as many frames each, so that their accuracies are a sample whose mean is the accuracy."""
     test = predictions[predictions["split"] == "test"]
-    found = evaluation.intervals(predictions, "test")
+    found = uncertainty.intervals(predictions, "test")
     per_actor = (test["predicted"] == test["label"]).groupby(test["actor"]).mean().to_numpy()
     theirs = bootstrap((per_actor,), np.mean, n_resamples=20_000, method="percentile").confidence_interval
     assert found["accuracy"] == pytest.approx(tuple(theirs), abs=0.04)
@@ -185,14 +185,14 @@ def test_intervals_agree_with_scipys_bootstrap_over_actors(predictions):
 
 def test_parts_of_a_split_are_counted_and_scored(predictions):
     joined = predictions.assign(sex=np.where(predictions["actor"] % 2, "male", "female"), half=np.arange(60) % 2)
-    groups = evaluation.by_group(joined, ["sex", "half"]).set_index(["what", "value"])
+    groups = uncertainty.by_group(joined, ["sex", "half"]).set_index(["what", "value"])
     assert list(groups.index) == [("sex", "female"), ("sex", "male"), ("half", "0"), ("half", "1")]
     assert list(groups["frames"]) == [18, 12, 15, 15] and list(groups["actors"]) == [3, 2, 5, 5]
     women = joined[(joined["split"] == "test") & (joined["sex"] == "female")]
     row = groups.loc[("sex", "female")]
     assert row["accuracy"] == accuracy_score(women["label"], women["predicted"])
     assert row["low"] <= row["accuracy"] <= row["high"]
-    assert not len(evaluation.by_group(joined[joined["split"] == "val"], ["sex"]))
+    assert not len(uncertainty.by_group(joined[joined["split"] == "val"], ["sex"]))
 
 
 def test_the_reports_accuracy_on_each_frame_once(predictions):
@@ -217,7 +217,7 @@ def report_times():
 def test_examples_follow_their_rule(frames, tmp_path):
     """Of each class the surest right and the surest wrong frame; in each column another actor where there is one."""
     rng = np.random.default_rng(5)
-    table = evaluation.write_predictions(tmp_path / "m.csv", frames, rng.dirichlet(np.ones(5), 60))
+    table = scoring.write_predictions(tmp_path / "m.csv", frames, rng.dirichlet(np.ones(5), 60))
     chosen = evaluation.examples(table)
     for rows, right in zip(chosen, (True, False), strict=True):
         part = table[(table["split"] == "val") & ((table["predicted"] == table["label"]) == right)]
@@ -225,7 +225,7 @@ def test_examples_follow_their_rule(frames, tmp_path):
         for label in [label for label in evaluation.report_2020()["examples"] if label in set(part["label"])]:
             of_class = part[part["label"] == label]
             fresh = of_class[~of_class["actor"].isin(used)]
-            best = (fresh if len(fresh) else of_class)[evaluation.PROBABILITIES].max(axis=1)
+            best = (fresh if len(fresh) else of_class)[scoring.PROBABILITIES].max(axis=1)
             assert rows.loc[label, "path"] == table.loc[best.idxmax(), "path"]
             assert rows.loc[label, "confidence"] == best.max()
             used.append(rows.loc[label, "actor"])

@@ -146,8 +146,8 @@ def test_a_second_run_cuts_nothing_and_a_changed_clip_is_cut_again(tmp_path, mon
     clips, _ = find_clips(folder)
     table, _ = frames.prepare(clips, tmp_path / "run")
     cut = []
-    run_ffmpeg = frames._run_ffmpeg
-    monkeypatch.setattr(frames, "_run_ffmpeg", lambda path, *rest: (cut.append(path.name), run_ffmpeg(path, *rest))[1])
+    run_ffmpeg = frames.cut_pictures
+    monkeypatch.setattr(frames, "cut_pictures", lambda path, *rest: (cut.append(path.name), run_ffmpeg(path, *rest))[1])
     again, _ = frames.prepare(clips, tmp_path / "run")
     assert not cut
     pd.testing.assert_frame_equal(table, again)

@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 from PIL import Image
 
-from helpers import aws, emotions, evaluation, frames, ravdess, rekognition, report, simulated
+from helpers import aws, emotions, evaluation, frames, ravdess, rekognition, report, scoring, simulated
 from helpers.ravdess import CLASSES
 from helpers.workspace import REPOSITORY, SAMPLE, Run, UserError
 from tests.rekognition_server import KEY, SECRET, Server, faces
@@ -366,7 +366,7 @@ def test_both_scores_in_a_case_written_out(tmp_path):
     truth = ["AngryFearful", "AngryFearful", "NeutralCalm", "AngryFearful"]
     frames = pd.DataFrame({"path": list("abcd"), "clip": list("abcd"), "actor": 20, "split": "test", "label": truth})
     accuracy = [
-        evaluation.scores(evaluation.write_predictions(tmp_path / "m.csv", frames, p))["accuracy"][0]
+        scoring.scores(scoring.write_predictions(tmp_path / "m.csv", frames, p))["accuracy"][0]
         for p in (emotions.best_of_five(seen), emotions.top_prediction(seen))
     ]
     assert accuracy == [0.75, 0.25]  # no face is a miss, of the first class too
@@ -426,12 +426,12 @@ def test_the_notebook_with_an_account_asks_scores_and_tells_no_secret(other_data
     monkeypatch.setenv("REKOGNITION_LIMIT", "0.003")
     server.always = "no face"
     shown += executed(other_data)
-    [predicted] = {*evaluation.read_all_predictions(other_data.root / "predictions")["rekognition"]["predicted"]}
-    assert predicted == evaluation.NO_CLASS and "3 of 20 frames answered" in shown
+    [predicted] = {*scoring.read_all_predictions(other_data.root / "predictions")["rekognition"]["predicted"]}
+    assert predicted == scoring.NO_CLASS and "3 of 20 frames answered" in shown
     monkeypatch.setenv("REKOGNITION_LIMIT", "1")
     server.always = None
     shown += executed(other_data)
-    predictions = evaluation.read_all_predictions(other_data.root / "predictions")
+    predictions = scoring.read_all_predictions(other_data.root / "predictions")
     assert list(predictions) == ["rekognition", "rekognition_top"]
     expected = frames.read_frames(other_data.root / "frames.csv").query("split != 'train'")
     for predicted in predictions.values():
@@ -456,7 +456,7 @@ def test_the_sample_is_never_sent_and_everything_of_it_says_simulated(server, tm
     assert rekognition.read_answers(run, unknown).isna().any()
     rekognition.ask(run, unknown, 1)
     assert not server.calls and not rekognition.answers_file(run).exists()
-    for predicted in evaluation.read_all_predictions(run.root / "predictions").values():
+    for predicted in scoring.read_all_predictions(run.root / "predictions").values():
         assert set(predicted["note"]) == {rekognition.SIMULATED}
     titles = [Image.open(path).info["Title"] for path in (run.root / "imgs").glob("*.png")]
     assert len(titles) == 2 and all(title.endswith(rekognition.SIMULATED) for title in titles)

@@ -1,0 +1,166 @@
+"""All actors in turn: each frame is named by a model that was trained without its actor.
+
+02 and 03 do this for the networks that learn from what is kept of each frame. `python -m helpers.crossval` (`make
+crossval`) does it for the fine-tuned AlexNet and its trees too, and keeps DATA's accuracies in `data/crossval.csv`.
+"""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from helpers import boosting
+from helpers.features import crops, digest, trunk_features
+from helpers.frames import read_frames
+from helpers.images import CNN_TRANSFORM, FACE_TRANSFORM
+from helpers.networks import alexnet_trunk, face_alexnet, report_cnn, report_head
+from helpers.ravdess import CLASSES
+from helpers.scoring import counts_by_actor, read_predictions, write_predictions
+from helpers.training import FINE_TUNING, REPORT, SMALL_CNN, doubled, fit, labels_and_rows, probabilities, training_key
+from helpers.workspace import REPOSITORY, SEED, UserError, open_run, replacing, shown, weights
+
+FOLDS = 5
+KEPT = REPOSITORY / "data" / "crossval.csv"
+# The head's validation loss is lowest early; what comes after would be thrown away.
+SHORT = replace(REPORT, epochs=12)
+
+
+def folds(table):
+    """Deal the actors of `frames.csv` out: a list of {"train": rows, "val": rows, "test": rows}, a fold each.
+
+    Every actor is in one fold's test; the next fold's test actors choose the epoch; the others, 14 or so of 24, are
+    learned from. Empty with fewer than three actors.
+    """
+    n = min(FOLDS, table["actor"].nunique())
+    if n < 3:
+        return []
+    dealt = StratifiedGroupKFold(n, shuffle=True, random_state=SEED).split(table, table["label"], table["actor"])
+    tests = [test for _, test in dealt]
+    rest = lambda k: np.setdiff1d(np.arange(len(table)), [*tests[k], *tests[(k + 1) % n]])  # noqa: E731
+    return [{"train": rest(k), "val": tests[(k + 1) % n], "test": tests[k]} for k in range(n)]
+
+
+def head(features, table, run, note=""):
+    """The report's head (`alexnet_2020`) on the trunk's features, in folds; returns {model: predictions}."""
+
+    def answers(network, rows):
+        return {"alexnet_2020": probabilities(network, features, rows["test"])}
+
+    return _in_folds(["alexnet_2020"], report_head, features, table, run, SHORT, answers, note, twice=True)
+
+
+def small_cnn(inputs, table, run):
+    """The small CNN (`cnn`), and trees on what it gives (`cnn_lightgbm`), in folds; returns {model: predictions}."""
+    labels, _ = labels_and_rows(table)
+
+    def answers(network, rows):
+        gives = boosting.network_features(network, inputs)
+        trees = boosting.fit_trees(gives, labels, rows["train"], rows["val"])
+        test = rows["test"]
+        return {"cnn": probabilities(network, inputs, test), "cnn_lightgbm": trees.predict(gives.iloc[test])}
+
+    return _in_folds(["cnn", "cnn_lightgbm"], report_cnn, inputs, table, run, SMALL_CNN, answers)
+
+
+def fine_tuned(inputs, table, run):
+    """The better AlexNet, and trees on what it gives for frames and for clips, in folds; returns {model: predictions}.
+
+    That is five trainings of a whole network: long without a GPU. It goes on with the epoch that was under way.
+    """
+    labels, _ = labels_and_rows(table)
+
+    def answers(network, rows):
+        gives, test = boosting.network_features(network, inputs), rows["test"]
+        trees = boosting.fit_trees(gives, labels, rows["train"], rows["val"])
+        per_clip = boosting.clip_summaries(gives, table["clip"])
+        clip_labels, _ = labels_and_rows(table.groupby("clip").head(1).set_index("clip").loc[per_clip.index])
+        learn, choose = (np.flatnonzero(per_clip.index.isin(table["clip"].iloc[rows[s]])) for s in ("train", "val"))
+        clip_trees = boosting.fit_trees(per_clip, clip_labels, learn, choose)
+        of_clips = clip_trees.predict(per_clip.loc[table["clip"].iloc[test]])
+        found = {"alexnet_lightgbm": trees.predict(gives.iloc[test]), "clip_lightgbm": of_clips}
+        return {"alexnet": probabilities(network, inputs, test, mirrored=True)} | found
+
+    names = ["alexnet", "alexnet_lightgbm", "clip_lightgbm"]
+    build = lambda: face_alexnet(weights())  # noqa: E731
+    return _in_folds(names, build, inputs, table, run, FINE_TUNING, answers, build().note)
+
+
+def _in_folds(names, build, inputs, table, run, recipe, answers, note="", twice=False):
+    """Train in each fold, and put the folds' answers together: {model: predictions}, the split of every row "test".
+
+    Each is kept in `crossval/<model>.csv` of the run with a key of all that it hangs on, and read if that is the same.
+    """
+    labels, _ = labels_and_rows(table)
+    dealt = [rows | {"learn": doubled(table, rows["train"]) if twice else rows["train"]} for rows in folds(table)]
+    if not dealt:
+        return {}
+    keys = [training_key(build(), inputs, labels, rows["learn"], rows["val"], recipe, SEED) for rows in dealt]
+    key = digest(repr((keys, boosting.PARAMETERS)))[:8]
+    files = {name: run.path("crossval", f"{name}.csv") for name in names}
+    if all(file.exists() and pd.read_csv(file, usecols=["key"])["key"].eq(key).all() for file in files.values()):
+        return {name: read_predictions(file) for name, file in files.items()}
+    found = {name: np.zeros((len(table), len(CLASSES))) for name in names}
+    for k, rows in enumerate(dealt, 1):
+        network = build()
+        fit(network, inputs, labels, rows["learn"], rows["val"], recipe, run.path("crossval", f"{names[0]}-{k}.pth"))
+        for name, p in answers(network, rows).items():
+            found[name][rows["test"]] = p
+    note = "; ".join(filter(None, (note, f"{len(dealt)} folds")))
+    tables = {
+        name: write_predictions(files[name], table.assign(split="test"), p, note, key) for name, p in found.items()
+    }
+    for k in range(len(dealt)):
+        run.path("crossval", f"{names[0]}-{k + 1}.pth").unlink()  # the answers are kept; nobody needs the networks
+    return tables
+
+
+def keep(predictions, run):
+    """Put the accuracies of a run into `KEPT`, a row a model and actor, in place of those of the same data."""
+    counts = counts_by_actor(predictions, run.title)
+    if KEPT.exists():
+        before = pd.read_csv(KEPT, keep_default_na=False)
+        counts = pd.concat([before[before["data"] != run.title], counts])
+    with replacing(KEPT) as file:
+        counts.to_csv(file, index=False)
+
+
+def counted(predictions, data):
+    """`counts_by_actor` of a run's predictions, and after them what `KEPT` holds of other data and models."""
+    counts = counts_by_actor(predictions, data)
+    if not KEPT.exists():
+        return counts
+    kept = pd.read_csv(KEPT, keep_default_na=False)
+    return pd.concat([counts, kept[~((kept["data"] == data) & kept["model"].isin(list(predictions)))]])
+
+
+def main():
+    run = open_run()
+    table = read_frames(run.need("frames.csv", notebook="01_preprocess"))
+    if not folds(table):
+        raise UserError(
+            f"{run.title} has fewer than three actors: cross-validation needs one each to learn, choose, test."
+        )
+    paths, folder = [run.root / path for path in table["path"]], run.path("features")
+    trunk = alexnet_trunk(weights())
+    predictions = {}
+    for what, call in (
+        ("the report's head", lambda: head(trunk_features(trunk, paths, folder), table, run, trunk.note)),
+        ("the small CNN", lambda: small_cnn(crops(paths, folder, CNN_TRANSFORM), table, run)),
+        ("the better AlexNet", lambda: fine_tuned(crops(paths, folder, FACE_TRANSFORM), table, run)),
+    ):
+        print(f"{what}, {len(folds(table))} folds:", flush=True)
+        predictions |= call()
+    keep(predictions, run)
+    for model, found in predictions.items():
+        right = (found["predicted"] == found["label"]).mean()
+        print(f"{model:<20}{right:>7.1%} of {len(found):,} frames of {found['actor'].nunique()} actors")
+    print(f"Kept in {shown(KEPT)} and {shown(run.root / 'crossval')}/.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as problem:
+        sys.exit(f"\n{problem}")

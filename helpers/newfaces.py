@@ -1,0 +1,143 @@
+"""Faces that the models were not made for: pictures and short clips of one's own, of any size and format.
+
+They lie in a folder, those with a label in a subfolder named after its class. Nothing is sent anywhere.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from helpers.frames import HEIGHT, WIDTH, cut_pictures
+from helpers.images import FaceCrop, FrameDataset
+from helpers.ravdess import CLASSES, Emotion
+from helpers.sample import stranger
+from helpers.training import probabilities
+from helpers.workspace import REPOSITORY
+
+NEW = REPOSITORY / "data" / "new"
+COLUMNS = ["path", "file", "label", "time_s", "note"]
+
+
+def prepare(folder, root):
+    """Bring pictures and clips to 640 x 360 in `root/new/`, anew each time.
+
+    A clip goes the road of 01 (5 frames every 3 seconds, what sticks out above and below cut off); a picture is turned
+    as its EXIF says, put on white where it is transparent, and shrunk to a height of 360, with white at its sides or
+    its sides cut off. Several pictures in one file count as its first.
+
+    Returns
+    -------
+    frames : DataFrame, a row a frame: path (relative to `root`), file, label ("" without one), time_s, note
+    failed : list of (Path, reason), what could not be used
+    """
+    target = Path(root) / "new"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    rows, failed = [], []
+    for n, (path, label) in enumerate(_files(folder, failed)):
+        try:
+            times = _convert(path, target, n)
+        except (OSError, ValueError, subprocess.TimeoutExpired, Image.DecompressionBombError) as problem:
+            failed.append((path, str(problem)))
+            continue
+        for k, time_s in enumerate(times):
+            name = f"new/{n:03d}_{k:02d}.jpg"
+            with Image.open(Path(root) / name) as picture:
+                note = "" if FaceCrop().finds(picture) else "no colour of skin"
+            rows.append([name, path.name, label, time_s, note])
+    return pd.DataFrame(rows, columns=COLUMNS), failed
+
+
+def drawn(folder):
+    """Put five drawn pictures of somebody who is in no clip into a folder, one of each class, to try this on."""
+    for label, emotion in zip(CLASSES, (5, 7, 3, 1, 4), strict=True):
+        path = Path(folder) / label / f"drawn {Emotion(emotion).name.lower()}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stranger(Emotion(emotion)).save(path)
+    return folder
+
+
+def predict(network, transform, frames, root, mirrored=False):
+    """What a network says of each file: DataFrame with file, label, predicted, confidence, frames, note.
+
+    The probabilities of a clip are the mean over its frames; `middle` is the path of its middle frame.
+    """
+    pictures = FrameDataset([Path(root) / path for path in frames["path"]], transform)
+    p = probabilities(network, _Batches(pictures), mirrored=mirrored)
+    rows = []
+    for (file, label), part in frames.assign(row=range(len(frames))).groupby(["file", "label"], sort=False):
+        mean = p[part["row"]].mean(axis=0)
+        note = part["note"].iloc[0] if part["note"].all() else ""
+        middle = part["path"].iloc[len(part) // 2]
+        rows.append([file, label, CLASSES[mean.argmax()], mean.max(), len(part), note, middle])
+    return pd.DataFrame(rows, columns=["file", "label", "predicted", "confidence", "frames", "note", "middle"])
+
+
+class _Batches:
+    """A data set of pictures as `probabilities` takes it: read when asked for, so that few are held at a time."""
+
+    def __init__(self, pictures):
+        self.pictures = pictures
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, indices):
+        return torch.stack([self.pictures[i] for i in indices])
+
+
+def _files(folder, failed):
+    """(Path, label) of each file, in order of name; folders that are no class go to `failed`."""
+    found = []
+    for path in sorted(Path(folder).glob("*")):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            found.append((path, ""))
+        elif path.name in CLASSES:
+            found += [(p, path.name) for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
+        else:
+            failed.append((path, f"a folder has to be named after a class: {', '.join(CLASSES)}"))
+    return found
+
+
+def _convert(path, target, n):
+    """Write one file's frames as `<n>_<k>.jpg`; returns their times in seconds."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path)
+    except UnidentifiedImageError:
+        with tempfile.TemporaryDirectory(dir=target) as folder:
+            times = cut_pictures(path, Path(folder))
+            for k in range(len(times)):
+                (Path(folder) / f"{k}.jpg").replace(target / f"{n:03d}_{k:02d}.jpg")
+        return times
+    with picture:
+        _framed(picture).save(target / f"{n:03d}_00.jpg", quality=95)
+    return [0.0]
+
+
+def _framed(picture):
+    """A picture of any size, mode and orientation as RGB, 640 x 360."""
+    picture.draft("RGB", (2 * WIDTH, 2 * HEIGHT))  # a large JPEG is read at a fraction of its size
+    if min(picture.size) > 4 * WIDTH and picture.mode in ("RGB", "RGBA", "L"):
+        picture = picture.reduce(min(picture.size) // (2 * WIDTH))
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith(("I", "F")):  # 16 bits and more: from its darkest to its brightest
+        numbers = np.asarray(picture, float)
+        spread = max(np.ptp(numbers), 1e-12)
+        picture = Image.fromarray((255 * (numbers - numbers.min()) / spread).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture, narrow = picture.convert("RGB"), picture.width / picture.height < WIDTH / HEIGHT
+    fit = ImageOps.pad if narrow else ImageOps.fit
+    return fit(picture, (WIDTH, HEIGHT), color="white") if narrow else fit(picture, (WIDTH, HEIGHT))

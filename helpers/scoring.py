@@ -1,0 +1,131 @@
+"""Tables of predictions, and how they are scored. Nothing here knows a network or a clip.
+
+Every model ends in `predictions/<model>.csv`, a row a frame, with `COLUMNS`; so any model can be compared with any
+other. `note` says in a few words what a reader must know of every number that comes of the file ("random trunk",
+"SIMULATED"); it is empty for an honest measurement with nothing to add.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score, recall_score
+
+from helpers.ravdess import CLASSES, SPLITS
+from helpers.workspace import UserError, replacing, shown
+
+PROBABILITIES = [f"p_{name}" for name in CLASSES]
+NO_CLASS = "no class"  # predicted where a model named none of the five: always a miss
+COLUMNS = ["path", "clip", "actor", "split", "label", "predicted", *PROBABILITIES, "note"]
+
+
+def write_predictions(path, frames, probabilities, note="", key=None):
+    """Write a model's predictions and return them as a table.
+
+    Parameters
+    ----------
+    frames : DataFrame (n rows) of `frames.csv`
+    probabilities : array (n, 5), columns in the order of `CLASSES`; a row of zeros is no answer, and so a miss
+    note : what every number that comes of these must be read with
+    key : written into a column of that name, to tell later whether they are of the same training; none without it
+    """
+    table = frames[["path", "clip", "actor", "split", "label"]].reset_index(drop=True)
+    table["predicted"] = _named(probabilities)
+    table[PROBABILITIES] = np.round(probabilities, 6)
+    table["note"] = note
+    if key:
+        table["key"] = key
+    with replacing(path) as file:
+        table.to_csv(file, index=False)
+    return table
+
+
+def read_predictions(path):
+    """Read one model's predictions; UserError if it is no such table."""
+    table = pd.read_csv(path, keep_default_na=False)
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: write it with write_predictions.")
+    if unknown := sorted((set(table["label"]) | set(table["predicted"]) - {NO_CLASS}) - set(CLASSES)):
+        raise UserError(f"{shown(path)} has classes that are not ours: {', '.join(map(str, unknown))}.")
+    sums = table[PROBABILITIES].sum(axis=1)
+    if wrong := int((~np.isclose(sums, (table["predicted"] != NO_CLASS).astype(float), atol=1e-4)).sum()):
+        raise UserError(
+            f"{shown(path)} has {wrong} frames whose probabilities do not add up to 1 (to 0 for “{NO_CLASS}”): "
+            "write it with write_predictions."
+        )
+    if twice := int(table["path"].duplicated().sum()):
+        raise UserError(f"{shown(path)} has {twice} frames more than once: each frame may stand there once.")
+    return table
+
+
+def _named(probabilities):
+    return np.where(np.any(probabilities, axis=1), np.array(CLASSES)[np.argmax(probabilities, axis=1)], NO_CLASS)
+
+
+def read_all_predictions(folder):
+    """Every `<model>.csv` in a folder: {model: table}, in alphabetical order."""
+    return {path.stem: read_predictions(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def scores(table):
+    """A row a split: split, frames, accuracy, macro_recall (the mean of the classes' recalls, 0.2 by chance), note."""
+    rows = []
+    for split in SPLITS:
+        part = table[table["split"] == split]
+        if len(part):
+            truth, predicted = part["label"], part["predicted"]
+            recall = recall_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)
+            rows.append([split, len(part), accuracy_score(truth, predicted), recall, part["note"].iloc[0]])
+    return pd.DataFrame(rows, columns=["split", "frames", "accuracy", "macro_recall", "note"])
+
+
+def by_clip(table):
+    """Whole clips instead of frames, each by the mean of its frames' probabilities: predictions, a row a clip.
+
+    Where the frames have no probability for any class, neither has the clip, and it is a miss.
+    """
+    first = dict.fromkeys(["actor", "split", "label", "note"], "first")
+    clips = table.groupby("clip", as_index=False).agg(first | dict.fromkeys(PROBABILITIES, "mean"))
+    clips["predicted"], clips["path"] = _named(clips[PROBABILITIES].to_numpy()), clips["clip"]
+    return clips[COLUMNS]
+
+
+def clip_accuracy(table, split):
+    """The share of a split's clips that `by_clip` names right."""
+    clips = by_clip(table[table["split"] == split])
+    return float((clips["predicted"] == clips["label"]).mean())
+
+
+def counts_by_actor(predictions, data):
+    """Of several models' predictions: DataFrame with data, model, actor, frames, right, clips, clips_right, note."""
+    parts = []
+    for model, table in predictions.items():
+        clips = by_clip(table)
+        frames = (table["predicted"] == table["label"]).groupby(table["actor"]).agg(frames="size", right="sum")
+        whole = (clips["predicted"] == clips["label"]).groupby(clips["actor"]).agg(clips="size", clips_right="sum")
+        counts = frames.join(whole).reset_index().assign(note=table["note"].iloc[0])
+        parts.append(counts.assign(data=data, model=model))
+    names = ["data", "model", "actor", "frames", "right", "clips", "clips_right", "note"]
+    return pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
+
+
+def confusion(table, split):
+    """Counts of frames, rows the true class, columns the predicted one, as in the report's tables (without totals).
+
+    A sixth column, "no class", is there where the model named none of the five at least once.
+    """
+    part = table[table["split"] == split]
+    counts = pd.crosstab(part["label"].to_numpy(), part["predicted"].to_numpy())
+    names = [*CLASSES, NO_CLASS] if NO_CLASS in counts else list(CLASSES)
+    return pd.DataFrame(counts, list(CLASSES), names).fillna(0).astype(int).rename_axis(index=None, columns=None)
+
+
+def with_totals(counts):
+    """A confusion matrix with the report's Total row and column."""
+    table = counts.copy()
+    table["Total"] = table.sum(axis=1)
+    table.loc["Total"] = table.sum()
+    return table
+
+
+def right_of_all(counts):
+    """(right, all) of a confusion matrix."""
+    return int(np.trace(counts.to_numpy())), int(counts.to_numpy().sum())
