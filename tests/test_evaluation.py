@@ -104,6 +104,7 @@ def test_results_say_whose_they_are(predictions, tmp_path):
     figures.save(figure, tmp_path / "imgs" / "a.png")
     evaluation.write_results(tmp_path, "drawn sample", table, {"results": text}, ["a.png", "b.png"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["private"] == 0
     assert [row["model"] for row in metrics["scores"]] == ["m", "m"]  # no training frames, so no most frequent class
     assert metrics["scores"][1]["frames"] == 30
     written = (tmp_path / "report.md").read_text()
@@ -181,6 +182,42 @@ def test_intervals_agree_with_scipys_bootstrap_over_actors(predictions):
             recall_score(part["label"], part["predicted"], labels=sorted(set(part["label"])), average="macro")
         )
     assert found["macro_recall"] == pytest.approx(tuple(np.quantile(recalls, [0.025, 0.975])), abs=0.05)
+
+
+def test_recall_and_precision_of_each_class(predictions):
+    found = uncertainty.by_class(predictions).set_index("class")
+    test = predictions[predictions["split"] == "test"]
+    for label, row in found.iterrows():
+        named, played = test["predicted"] == label, test["label"] == label
+        assert row["frames"] == played.sum()
+        assert row["recall"] == pytest.approx((named & played).sum() / played.sum())
+        assert row["precision"] == pytest.approx((named & played).sum() / named.sum())
+        assert 0 <= row["low"] <= row["recall"] <= row["high"] <= 1
+    never = uncertainty.by_class(predictions.assign(predicted="Sad")).set_index("class")
+    assert np.isnan(never.loc["Happy", "precision"]) and never.loc["Happy", "recall"] == 0
+    text = evaluation.classes_markdown(predictions.assign(predicted="Sad"))
+    assert "| Happy | 3 | 0.0% (0.0 to 0.0) |  |" in text and "nan" not in text
+
+
+def test_clips_stand_beside_frames(predictions):
+    text = evaluation.clips_markdown({"m": predictions, "only val": predictions[predictions["split"] == "val"]})
+    [row] = [line for line in text.splitlines() if line.startswith("| m |")]
+    assert row.startswith("| m | 30 | ") and " | 10 | " in row and "random trunk" in row and "only val" not in text
+    assert f" | 10 | {scoring.clip_accuracy(predictions, 'test'):.1%} (" in row
+    clips = scoring.by_clip(predictions)
+    assert list(clips.columns) == scoring.COLUMNS and len(clips) == predictions["clip"].nunique()
+    one = predictions[predictions["clip"] == "clip3"]
+    mean = one[scoring.PROBABILITIES].mean()
+    assert clips.set_index("clip").loc["clip3", "predicted"] == mean.idxmax()[2:]
+
+
+def test_all_actors_as_a_table(predictions):
+    """Ten actors as if each were tested once: their accuracy is that of all frames, its interval over all ten."""
+    counts = scoring.counts_by_actor({"m": predictions.assign(split="test", note="5 folds")}, "drawn sample")
+    right = (predictions["predicted"] == predictions["label"]).mean()
+    low, high = uncertainty.intervals(predictions.assign(split="test"), "test")["accuracy"]
+    cell = f"{right:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+    assert f"| m | drawn sample | 10 | 60 | {cell} | " in evaluation.all_actors_markdown(counts)
 
 
 def test_parts_of_a_split_are_counted_and_scored(predictions):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mistune
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -19,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from helpers import report
 from helpers.frames import read_frames
+from helpers.scoring import PROBABILITIES
 from helpers.workspace import REPOSITORY, SAMPLE, UserError
 from tests.conftest import RUNS
 from tests.test_frames import some_clips
@@ -114,8 +117,35 @@ def test_make_publish_changes_what_it_should_and_no_more(weird_run, copy):
     (run / "report.md").write_text(written, "utf-8")
     assert partial.returncode and "has no part “confusion”" in partial.stderr
     assert git(copy, "status", "--porcelain") == ""  # checked first, so nothing is half published
+    metrics = (run / "metrics.json").read_text("utf-8")
+    (run / "metrics.json").write_text(metrics.replace('"private": 0', '"private": 2'), "utf-8")
+    faces = make(copy, "publish", RUN=run.name, RUNS=str(run.parent))
+    (run / "metrics.json").write_text(metrics, "utf-8")
+    assert faces.returncode and "shows 2 files of data/new: empty that and make report again" in faces.stderr
+    assert git(copy, "status", "--porcelain") == ""
     nowhere = make(copy, "publish", RUN="nowhere", RUNS=str(run.parent))
     assert nowhere.returncode and "There is no finished run" in nowhere.stderr and "Traceback" not in nowhere.stderr
+
+
+def test_a_changed_prediction_changes_the_readme(weird_run, copy, monkeypatch):
+    """One test frame more is right: 05 runs again, alone, and what is published follows."""
+    _, run, outside = weird_run
+    file = run / "predictions" / "cnn.csv"
+    table = pd.read_csv(file, keep_default_na=False)
+    test = table["split"] == "test"
+    miss = table.index[test & (table["predicted"] != table["label"])][0]
+    right, n, label = int((table["predicted"] == table["label"])[test].sum()), int(test.sum()), table.loc[miss, "label"]
+    table.loc[miss, ["predicted", *PROBABILITIES]] = [label, *(float(name == f"p_{label}") for name in PROBABILITIES)]
+    table.to_csv(file, index=False)
+    for name, value in (("DATA", outside / NAME), ("RUNS", run.parent), ("PYTHONPATH", copy)):
+        monkeypatch.setenv(name, str(value))
+    report.execute(copy / "notebooks" / "05_evaluate.ipynb", run / "05_evaluate.ipynb")
+    assert make(copy, "publish", RUN=run.name, RUNS=str(run.parent)).returncode == 0
+    readme = (copy / "README.md").read_text("utf-8")
+    git(copy, "checkout", "-q", ".")
+    git(copy, "clean", "-fdq", "imgs")
+    [row] = [line for line in readme.splitlines() if line.startswith(f"| cnn | {run.name} | test | {n} | ")]
+    assert f"| {(right + 1) / n:.1%} (" in row
 
 
 def test_no_clips_and_no_such_folder_are_one_sentence(weird_run, copy, tmp_path):
@@ -185,7 +215,10 @@ def test_the_sample_is_a_task_neither_hopeless_nor_trivial(sample_run):
 def test_every_figure_of_the_report_is_there_and_every_picture_of_the_readme():
     names = "Illustration correct_sample model_lightgbm model baseline1 baseline_aws accuracy_graph test_set_actors"
     names = [*names.split(), "misslabeled_actors", "misslabeled_actors_2", *(f"q{k}" for k in range(1, 11))]
-    linked = re.findall(r"!\[[^]]*\]\((?!https:)([^)]+)\)", (REPOSITORY / "README.md").read_text("utf-8"))
+    rendered = mistune.create_markdown(plugins=["table"])((REPOSITORY / "README.md").read_text("utf-8"))
+    linked = re.findall(r'<img src="(?!https:)([^"]+)"', rendered)
+    for path in re.findall(r'<a href="(?!https:)([^"#]+)"', rendered):
+        assert (REPOSITORY / path).exists(), path
     assert {"imgs/correct_sample.png", "imgs/q1.png", "imgs/q10.png"} <= set(linked)
     for path in (*linked, *(f"imgs/{name}.png" for name in names)):
         with Image.open(REPOSITORY / path) as picture:

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import crossval
+from helpers.features import Features
+from helpers.ravdess import CLASSES
+from helpers.scoring import clip_accuracy, counts_by_actor, read_all_predictions, write_predictions
+from helpers.workspace import SAMPLE, Run
+
+ACTORS = 10
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(crossval, "SHORT", replace(crossval.SHORT, epochs=2))
+    return Run(SAMPLE, tmp_path / "sample")
+
+
+@pytest.fixture
+def frames():
+    """Ten actors of six frames in three clips, all of one class: whoever knows the actor knows the class."""
+    n = np.arange(6 * ACTORS)
+    emotions = np.array(["angry", "disgust", "happy", "calm", "sad"])
+    return pd.DataFrame({
+        "path": [f"{i}.jpg" for i in n], "clip": [f"clip{i // 2}" for i in n], "actor": 1 + n // 6,
+        "split": "train", "label": np.array(CLASSES)[n // 6 % 5], "emotion": emotions[n // 6 % 5],
+    })  # fmt: skip
+
+
+@pytest.fixture
+def identities(frames):
+    """Features that tell who it is and nothing else."""
+    faces = np.random.default_rng(0).normal(0, 0.1, (ACTORS + 1, 25600)).astype(np.float16)
+    return Features(faces, frames["actor"].to_numpy(), "identities")
+
+
+def test_each_actor_is_tested_once_and_by_strangers(frames):
+    dealt = crossval.folds(frames)
+    assert len(dealt) == 5
+    assert sorted(row for rows in dealt for row in rows["test"]) == list(range(len(frames)))
+    for rows in dealt:
+        learn, choose, test = (set(frames["actor"].iloc[rows[s]]) for s in ("train", "val", "test"))
+        assert not learn & choose and not learn & test and not choose & test
+        assert len(learn | choose | test) == ACTORS
+    assert crossval.folds(frames[frames["actor"] < 3]) == []
+    assert len(crossval.folds(frames[frames["actor"] < 5])) == 4
+
+
+def test_what_only_knows_the_actor_fails_on_new_ones(frames, identities, run):
+    found = crossval.head(identities, frames, run, "a note")["alexnet_2020"]
+    assert set(found["split"]) == {"test"} and set(found["note"]) == {"a note; 5 folds"}
+    assert list(found["path"]) == list(frames["path"])
+    assert found.groupby("actor")["predicted"].nunique().eq(1).all()  # it does tell the actors apart
+    assert (found["predicted"] == found["label"]).mean() < 0.5  # with a leak, it would be all of them
+
+
+def test_it_goes_on_where_it_was_and_is_kept(frames, identities, run, monkeypatch):
+    fit, calls = crossval.fit, []
+
+    def fit_until_killed(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(crossval, "fit", fit_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        crossval.head(identities, frames, run)
+    assert not list((run.root / "crossval").glob("*.csv"))  # nothing looks finished
+    assert len(list((run.root / "crossval").glob("*.pth"))) == 2
+    found = crossval.head(identities, frames, run)
+    assert not list((run.root / "crossval").glob("*.pth"))
+    whole = crossval.head(identities, frames, Run(SAMPLE, run.root / "anew"))
+    pd.testing.assert_frame_equal(found["alexnet_2020"], whole["alexnet_2020"])
+    monkeypatch.setattr(crossval, "fit", lambda *args: pytest.fail("it is kept already"))
+    again = crossval.head(identities, frames, run)
+    pd.testing.assert_frame_equal(found["alexnet_2020"], again["alexnet_2020"])
+    with pytest.raises(pytest.fail.Exception):  # other labels are another training
+        crossval.head(identities, frames.assign(label="Sad"), run)
+    assert list(read_all_predictions(run.root / "crossval")) == ["alexnet_2020"]
+
+
+def test_counts_are_kept_by_data_and_the_runs_own_come_first(frames, run, monkeypatch, tmp_path):
+    monkeypatch.setattr(crossval, "KEPT", tmp_path / "crossval.csv")
+    p = np.random.default_rng(1).dirichlet(np.ones(5), len(frames))
+    table = write_predictions(tmp_path / "m.csv", frames.assign(split="test"), p, "5 folds")
+    counts = counts_by_actor({"m": table}, run.title)
+    assert list(counts["frames"]) == [6] * ACTORS and list(counts["clips"]) == [3] * ACTORS
+    assert counts["right"].sum() == (table["predicted"] == table["label"]).sum()
+    assert counts["clips_right"].sum() == pytest.approx(3 * ACTORS * clip_accuracy(table, "test"))
+    pd.testing.assert_frame_equal(crossval.counted({"m": table}, run.title), counts)  # nothing is kept yet
+    crossval.keep({"m": table, "long": table}, run)
+    crossval.keep({"m": table}, Run(tmp_path / "other-data", tmp_path / "other-data"))
+    crossval.keep({"m": table.assign(predicted="Sad"), "long": table}, run)
+    kept = pd.read_csv(crossval.KEPT, keep_default_na=False)
+    assert dict(kept.groupby("data").size()) == {"drawn sample": 2 * ACTORS, "other data": ACTORS}
+    merged = crossval.counted({"m": table}, run.title).groupby(["data", "model"], sort=False)["right"].sum()
+    assert list(merged.index) == [("drawn sample", "m"), ("other data", "m"), ("drawn sample", "long")]
+    assert merged["drawn sample", "m"] == counts["right"].sum()
