@@ -17,7 +17,7 @@ from helpers.scoring import (
     scores,
     with_totals,
 )
-from helpers.uncertainty import by_class, gain, intervals, share_interval, verdict
+from helpers.uncertainty import actors_needed, by_class, gain, intervals, share_interval, verdict
 from helpers.workspace import REPOSITORY, replacing
 
 
@@ -201,6 +201,21 @@ def difference_in_words(table, data):
         f"not in it; here, on the {data} with {actors} test actors, the interval of one model's accuracy is "
         f"{100 * low:.1f} to {100 * high:.1f} %, that is {100 * half:.1f} points to either side. Beside that, a "
         f"difference of {100 * apart:.1f} points {says}. It would take both models' answers on the same actors to know."
+    )
+
+
+def actors_needed_in_words(in_turn, first, data):
+    """How many actors it would take to tell the report's two models apart, by how far two models differ here."""
+    published = report_2020()
+    apart = published["accuracy"]["test"] - published["rekognition_accuracy"]["test"]
+    second = next((name for name in ("alexnet", *in_turn) if name in in_turn and name != first), None)
+    if first not in in_turn or second is None:
+        return ""
+    n = actors_needed(in_turn[first], in_turn[second], apart)
+    return (
+        f"How many actors would it take to tell {100 * apart:.1f} points apart, which is what the report's two models "
+        f"differ by? If two models differ from actor to actor as {first} and {second} do on the {data}: about {n:,}, "
+        f"for a 95 % interval of {100 * apart:.1f} points to either side."
     )
 
 

@@ -117,6 +117,15 @@ def gain_in_words(predictions, first, second, split="test"):
     )
 
 
+def actors_needed(first, second, difference, split="test"):
+    """How many actors it takes for the interval of two models' difference to reach `difference` to either side.
+
+    (1.96 s / difference)², s being the standard deviation of the difference in accuracy from actor to actor here.
+    """
+    apart = by_actor({"first": first, "second": second}, split).dropna()
+    return max(2, int(np.ceil((1.96 * (apart["second"] - apart["first"]).std() / difference) ** 2)))
+
+
 def share_interval(right, total):
     """The 95 % interval, as in `intervals`, of a share from counts an actor: (low, high)."""
     drawn = _resamples(len(total))

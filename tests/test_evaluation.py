@@ -159,6 +159,10 @@ def test_a_gain_has_an_interval_over_actors(frames):
     assert uncertainty.gain_in_words(both, "a", "b").endswith("it is better.")
     assert uncertainty.gain_in_words(both, "b", "a").endswith("it is worse.")
     assert uncertainty.gain_in_words(both, "a", "c").endswith("5 actors cannot tell them apart.")
+    # of five actors, one is 4/6 better and four 2/6 worse: a standard deviation of 0.447
+    assert uncertainty.actors_needed(first, one_actor, 0.1) == np.ceil((1.96 * np.sqrt(0.2) / 0.1) ** 2) == 77
+    text = evaluation.actors_needed_in_words(both, "a", "drawn sample")
+    assert "tell 2.6 points apart" in text and "as a and b do on the drawn sample: about 2," in text
     some = one_more[one_more["actor"].isin([20, 21])].iloc[:-1]
     assert uncertainty.gain(first, some)["frames"] == 11  # of the frames that both have, and it says how many
     assert "On the 11 test frames that both have" in uncertainty.gain_in_words({"a": first, "b": some}, "a", "b")
