@@ -23,8 +23,8 @@ from helpers.workspace import REPOSITORY, SEED, UserError, open_run, replacing, 
 
 FOLDS = 5
 KEPT = REPOSITORY / "data" / "crossval.csv"
-# The head's validation loss is lowest early; what comes after would be thrown away.
-SHORT = replace(REPORT, epochs=12)
+# Of the report's 85 epochs those are left out which follow the lowest validation loss, where that comes early.
+SHORT = replace(REPORT, epochs=6)
 
 
 def folds(table):
@@ -65,7 +65,7 @@ def small_cnn(inputs, table, run):
 
 
 def fine_tuned(inputs, table, run):
-    """The better AlexNet, and trees on what it gives for frames and for clips, in folds; returns {model: predictions}.
+    """The fine-tuned AlexNet, and trees on what it gives for frames and for clips, in folds: {model: predictions}.
 
     That is five trainings of a whole network: long without a GPU. It goes on with the epoch that was under way.
     """
@@ -99,7 +99,8 @@ def _in_folds(names, build, inputs, table, run, recipe, answers, note="", twice=
     keys = [training_key(build(), inputs, labels, rows["learn"], rows["val"], recipe, SEED) for rows in dealt]
     key = digest(repr((keys, boosting.PARAMETERS)))[:8]
     files = {name: run.path("crossval", f"{name}.csv") for name in names}
-    if all(file.exists() and pd.read_csv(file, usecols=["key"])["key"].eq(key).all() for file in files.values()):
+    if all(file.exists() and _keys(file) == {key} for file in files.values()):
+        _drop_networks(run, names[0])
         return {name: read_predictions(file) for name, file in files.items()}
     found = {name: np.zeros((len(table), len(CLASSES))) for name in names}
     for k, rows in enumerate(dealt, 1):
@@ -111,9 +112,18 @@ def _in_folds(names, build, inputs, table, run, recipe, answers, note="", twice=
     tables = {
         name: write_predictions(files[name], table.assign(split="test"), p, note, key) for name, p in found.items()
     }
-    for k in range(len(dealt)):
-        run.path("crossval", f"{names[0]}-{k + 1}.pth").unlink()  # the answers are kept; nobody needs the networks
+    _drop_networks(run, names[0])
     return tables
+
+
+def _keys(file):
+    return set(pd.read_csv(file, usecols=lambda name: name == "key", dtype=str).get("key", ()))
+
+
+def _drop_networks(run, name):
+    """Once the answers are kept, nobody needs the folds' networks any more."""
+    for file in (run.root / "crossval").glob(f"{name}-*.pth"):
+        file.unlink()
 
 
 def keep(predictions, run):
@@ -148,7 +158,7 @@ def main():
     for what, call in (
         ("the report's head", lambda: head(trunk_features(trunk, paths, folder), table, run, trunk.note)),
         ("the small CNN", lambda: small_cnn(crops(paths, folder, CNN_TRANSFORM), table, run)),
-        ("the better AlexNet", lambda: fine_tuned(crops(paths, folder, FACE_TRANSFORM), table, run)),
+        ("the fine-tuned AlexNet", lambda: fine_tuned(crops(paths, folder, FACE_TRANSFORM), table, run)),
     ):
         print(f"{what}, {len(folds(table))} folds:", flush=True)
         predictions |= call()

@@ -13,11 +13,12 @@ from helpers.scoring import (
     by_clip,
     clip_accuracy,
     confusion,
+    data_of,
     right_of_all,
     scores,
     with_totals,
 )
-from helpers.uncertainty import actors_needed, by_class, gain, intervals, share_interval, verdict
+from helpers.uncertainty import FEWEST, actors_needed, by_class, gain, intervals, share_interval, verdict
 from helpers.workspace import REPOSITORY, replacing
 
 
@@ -25,7 +26,8 @@ def comparisons(predictions, base, split="test"):
     """Each model against `base` on the frames that both have: a row a model, shares in percent; for Markdown."""
     rows = []
     for model, table in predictions.items():
-        if model != base and (table["split"] == split).any():
+        both = predictions[base].merge(table, on=["path", "split"])["split"]
+        if model != base and (both == split).any():
             found = gain(predictions[base], table, split)
             low, high = (f"{100 * found[end]:+.1f}" for end in ("low", "high"))
             row = [f"{100 * found['difference']:+.1f}", f"{low} to {high}", f"{found['p']:.2f}", verdict(found)]
@@ -85,8 +87,7 @@ def report_2020():
 
 def in_words(model, table, data):
     """What the test actors say about a model, as a paragraph of Markdown."""
-    note = table["note"].iloc[0]
-    where = f"the {data}, {note}" if note else f"the {data}"
+    where = f"the {data_of(data, table)}"
     counts = confusion(table, "test")
     if not counts.to_numpy().sum():
         return f"**{model}**: there are no predictions for test frames of the {where[4:]}."
@@ -195,6 +196,8 @@ def difference_in_words(table, data):
     apart = published["accuracy"]["test"] - published["rekognition_accuracy"]["test"]
     actors = table.loc[table["split"] == "test", "actor"].nunique()
     half = (high - low) / 2
+    if actors < FEWEST:
+        return f"The report's two models lie {100 * apart:.1f} points apart; {actors} actors are too few to say more."
     says = "could as well be chance" if apart < half else "is more than that"
     return (
         f"The report's two models lie {100 * apart:.1f} points apart. How its accuracies differ from actor to actor is "
@@ -209,13 +212,12 @@ def actors_needed_in_words(in_turn, first, data):
     published = report_2020()
     apart = published["accuracy"]["test"] - published["rekognition_accuracy"]["test"]
     second = next((name for name in ("alexnet", *in_turn) if name in in_turn and name != first), None)
-    if first not in in_turn or second is None:
+    if first not in in_turn or second is None or np.isnan(n := actors_needed(in_turn[first], in_turn[second], apart)):
         return ""
-    n = actors_needed(in_turn[first], in_turn[second], apart)
     return (
-        f"How many actors would it take to tell {100 * apart:.1f} points apart, which is what the report's two models "
-        f"differ by? If two models differ from actor to actor as {first} and {second} do on the {data}: about {n:,}, "
-        f"for a 95 % interval of {100 * apart:.1f} points to either side."
+        f"How many actors would it take to find a difference of {100 * apart:.1f} points, as between the report's two "
+        f"models? If two models differ from actor to actor as {first} and {second} do on the "
+        f"{data_of(data, in_turn[second])}: about {n:,.0f}, to find it four times in five."
     )
 
 
@@ -259,15 +261,22 @@ def confusion_markdown(predictions, data):
     """Tables 1 and 3 of the report for each model, and the report's own after them, as Markdown."""
     parts = []
     for split, number in (("val", 1), ("test", 3)):
-        matrices = {
-            ", ".join(filter(None, (model, data, table["note"].iloc[0]))): confusion(table, split)
-            for model, table in predictions.items()
-        }
+        matrices = {f"{model}, {data_of(data, table)}": confusion(table, split) for model, table in predictions.items()}
         matrices["the report's AlexNet, RAVDESS"] = report_2020()["confusion"][split]
         for name, counts in matrices.items():
             parts.append(f"**Table {number}, {SPLITS[split]} actors: {name}**")
             parts.append(markdown(with_totals(counts), index=True))
     return "\n\n".join(parts)
+
+
+def clear(root):
+    """Remove what an earlier run of 05 left of its own in a run's folder, so that nothing old is taken for new."""
+    names = (
+        "accuracy_by_* crossval_* confusion_* q* misslabeled_actors* test_set_actors* reliability* gradcam_* new_faces*"
+    )
+    for name in ["metrics.json", "report.md", *(f"imgs/{name}.png" for name in names.split())]:
+        for path in root.glob(name):
+            path.unlink()
 
 
 def write_results(root, data, table, parts, figures, private=0):

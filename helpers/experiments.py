@@ -1,4 +1,4 @@
-"""Two lessons that take many trainings: why to split by actor, and what each part of the better AlexNet brings.
+"""Two lessons that take many trainings: why to split by actor, and what each part of the fine-tuned AlexNet brings.
 
 `python -m helpers.experiments` (`make ablation`) runs the second over DATA and keeps its table in `data/ablation.csv`.
 """
@@ -61,7 +61,7 @@ def leakage(features, table, file, repeats=3):
 
 
 def ablation(run):
-    """Train the better AlexNet with each of `CHANGES` and each of `SEEDS`; returns the table of `ABLATION`.
+    """Train the fine-tuned AlexNet with each of `CHANGES` and each of `SEEDS`; returns the table of `ABLATION`.
 
     That has a row a training: what, seed, accuracy of validation frames (mirrored, as in 02), data, epochs,
     training_frames, precision, key. A training whose row is there already is not made again, on whatever machine it

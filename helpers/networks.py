@@ -67,7 +67,7 @@ def report_head(seed=SEED):
 
 
 def face_alexnet(weights="imagenet", view=None, dropout=0.5, frozen=False, seed=SEED):
-    """The better AlexNet: face crops (n, 3, 176, 176) in 0..1 in, logits (n, 5) out; view, trunk and head, in a row.
+    """The fine-tuned AlexNet: face crops (n, 3, 176, 176) in 0..1 in, logits (n, 5) out; view, trunk, head in a row.
 
     `view` is the `FaceView` that it sees them by; the trunk learns too unless it is `frozen`. `note` is the trunk's.
     """

@@ -4,7 +4,6 @@ They lie in a folder, those with a label in a subfolder named after its class. N
 """
 
 import shutil
-import subprocess
 import tempfile
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from helpers.features import device
 from helpers.frames import HEIGHT, WIDTH, cut_pictures
 from helpers.images import FaceCrop, FrameDataset
 from helpers.ravdess import CLASSES, Emotion
@@ -23,6 +23,8 @@ from helpers.workspace import REPOSITORY
 
 NEW = REPOSITORY / "data" / "new"
 COLUMNS = ["path", "file", "label", "time_s", "note"]
+CLIPS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ogv"}
+LARGEST = 50_000_000  # pixels of a picture that has to be read whole; a JPEG is read at a fraction of its size
 
 
 def prepare(folder, root):
@@ -30,7 +32,8 @@ def prepare(folder, root):
 
     A clip goes the road of 01 (5 frames every 3 seconds, what sticks out above and below cut off); a picture is turned
     as its EXIF says, put on white where it is transparent, and shrunk to a height of 360, with white at its sides or
-    its sides cut off. Several pictures in one file count as its first.
+    its sides cut off. Several pictures in one file count as its first. One picture is held at a time, of at most
+    `LARGEST` pixels.
 
     Returns
     -------
@@ -44,14 +47,14 @@ def prepare(folder, root):
     for n, (path, label) in enumerate(_files(folder, failed)):
         try:
             times = _convert(path, target, n)
-        except (OSError, ValueError, subprocess.TimeoutExpired, Image.DecompressionBombError) as problem:
-            failed.append((path, str(problem)))
+        except Exception as problem:  # a damaged picture makes Pillow raise almost anything
+            failed.append((path, str(problem).splitlines()[0] if str(problem) else type(problem).__name__))
             continue
         for k, time_s in enumerate(times):
             name = f"new/{n:03d}_{k:02d}.jpg"
             with Image.open(Path(root) / name) as picture:
                 note = "" if FaceCrop().finds(picture) else "no colour of skin"
-            rows.append([name, path.name, label, time_s, note])
+            rows.append([name, path.relative_to(folder).as_posix(), label, time_s, note])
     return pd.DataFrame(rows, columns=COLUMNS), failed
 
 
@@ -90,7 +93,7 @@ class _Batches:
         return len(self.pictures)
 
     def __getitem__(self, indices):
-        return torch.stack([self.pictures[i] for i in indices])
+        return torch.stack([self.pictures[i] for i in indices]).to(device())
 
 
 def _files(folder, failed):
@@ -101,8 +104,12 @@ def _files(folder, failed):
             continue
         if path.is_file():
             found.append((path, ""))
-        elif path.name in CLASSES:
-            found += [(p, path.name) for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
+        elif path.is_dir() and path.name in CLASSES:
+            for inside in sorted(p for p in path.iterdir() if not p.name.startswith(".")):
+                if inside.is_file():
+                    found.append((inside, path.name))
+                else:
+                    failed.append((inside, "what lies deeper than in a class's folder is not looked at"))
         else:
             failed.append((path, f"a folder has to be named after a class: {', '.join(CLASSES)}"))
     return found
@@ -115,6 +122,8 @@ def _convert(path, target, n):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(path)
     except UnidentifiedImageError:
+        if path.suffix.lower() not in CLIPS:
+            raise ValueError("no picture that Pillow reads, and no clip by its name: save it as JPEG or MP4") from None
         with tempfile.TemporaryDirectory(dir=target) as folder:
             times = cut_pictures(path, Path(folder))
             for k in range(len(times)):
@@ -127,12 +136,15 @@ def _convert(path, target, n):
 
 def _framed(picture):
     """A picture of any size, mode and orientation as RGB, 640 x 360."""
-    picture.draft("RGB", (2 * WIDTH, 2 * HEIGHT))  # a large JPEG is read at a fraction of its size
-    if min(picture.size) > 4 * WIDTH and picture.mode in ("RGB", "RGBA", "L"):
-        picture = picture.reduce(min(picture.size) // (2 * WIDTH))
+    picture.draft("RGB", (2 * WIDTH, 2 * HEIGHT))
+    if picture.width * picture.height > LARGEST:
+        raise ValueError(f"{picture.width} x {picture.height} pixels are too many to read at once: save it as JPEG")
+    step = max(1, min(picture.size) // (2 * HEIGHT))
+    if step > 1 and picture.mode in ("RGB", "RGBA", "L"):
+        picture = picture.reduce(step)
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):  # 16 bits and more: from its darkest to its brightest
-        numbers = np.asarray(picture, float)
+        numbers = np.asarray(picture)[::step, ::step].astype(float)
         spread = max(np.ptp(numbers), 1e-12)
         picture = Image.fromarray((255 * (numbers - numbers.min()) / spread).astype(np.uint8))
     if picture.has_transparency_data:

@@ -5,6 +5,8 @@ other. `note` says in a few words what a reader must know of every number that c
 "SIMULATED"); it is empty for an honest measurement with nothing to add.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
@@ -31,10 +33,8 @@ def write_predictions(path, frames, probabilities, note="", key=None):
     table["predicted"] = _named(probabilities)
     table[PROBABILITIES] = np.round(probabilities, 6)
     table["note"] = note
-    if key:
-        table["key"] = key
     with replacing(path) as file:
-        table.to_csv(file, index=False)
+        (table.assign(key=key) if key else table).to_csv(file, index=False)
     return table
 
 
@@ -45,6 +45,12 @@ def read_predictions(path):
         raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: write it with write_predictions.")
     if unknown := sorted((set(table["label"]) | set(table["predicted"]) - {NO_CLASS}) - set(CLASSES)):
         raise UserError(f"{shown(path)} has classes that are not ours: {', '.join(map(str, unknown))}.")
+    if not len(table):
+        raise UserError(f"{shown(path)} has no frames: run the notebook that writes it again, or delete it.")
+    try:
+        table[PROBABILITIES] = table[PROBABILITIES].astype(float)
+    except ValueError as problem:
+        raise UserError(f"{shown(path)} has a probability that is no number ({problem}).") from None
     sums = table[PROBABILITIES].sum(axis=1)
     if wrong := int((~np.isclose(sums, (table["predicted"] != NO_CLASS).astype(float), atol=1e-4)).sum()):
         raise UserError(
@@ -53,7 +59,28 @@ def read_predictions(path):
         )
     if twice := int(table["path"].duplicated().sum()):
         raise UserError(f"{shown(path)} has {twice} frames more than once: each frame may stand there once.")
-    return table
+    return table[COLUMNS]
+
+
+def differing(table, frames, split=True):
+    """What of a model's predictions does not fit `frames.csv`, in a few words; "" if all does. Frames may be lacking.
+
+    `split` is whether the split has to be the same too; that of a cross-validation is "test" throughout.
+    """
+    known = frames.set_index("path")
+    if unknown := int((~table["path"].isin(known.index)).sum()):
+        return f"{unknown:,} frames that frames.csv does not have"
+    of = known.loc[table["path"]]
+    wrong = (of["label"].to_numpy() != table["label"]) | (of["actor"].to_numpy() != table["actor"])
+    if split:
+        wrong |= of["split"].to_numpy() != table["split"]
+    return f"{wrong.sum():,} frames of another class, actor or split than in frames.csv" if wrong.any() else ""
+
+
+def data_of(title, table):
+    """The data that a model's numbers are of, by name, with what its note says: for headings and sentences."""
+    note = re.sub(r"(; )?\d+ folds$", "", table["note"].iloc[0])
+    return f"{title}, {note}" if note else title
 
 
 def _named(probabilities):

@@ -1,4 +1,4 @@
-"""One loop trains every network here: the report's head, the better AlexNet, and the small CNN.
+"""One loop trains every network here: the report's head, the fine-tuned AlexNet, and the small CNN.
 
 accelerate carries the device, the precision (mixed on a GPU) and, under `torchrun` or `accelerate launch`, several
 processes. Checkpoints are kept between epochs, so that a training that was cut off goes on and ends where it would have

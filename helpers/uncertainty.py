@@ -11,14 +11,17 @@ from sklearn.metrics import precision_score, recall_score
 from helpers.ravdess import SPLITS
 from helpers.workspace import SEED, UserError
 
+FEWEST = 5  # actors, for a word on which of two models is better
 
-def intervals(table, split):
+
+def intervals(table, split, over="actor"):
     """95 % intervals of a model's scores on a split: {"accuracy": (low, high), "macro_recall": (low, high)}.
 
     The middle 95 % of resamples of the actors, not of the frames: a face's frames are alike, so actors are what there
     are few of (the bootstrap, Efron, 1979). With five actors such an interval is rather too narrow than too wide.
+    `over` the clips, it is about one actor, or about these actors and no others.
     """
-    right, total = _resampled_counts(table[table["split"] == split])
+    right, total = _resampled_counts(table[table["split"] == split], over)
     shares = {
         "accuracy": right.sum(axis=1) / total.sum(axis=1),
         "macro_recall": np.nanmean(_share(right, total), axis=1),
@@ -42,11 +45,11 @@ def by_class(table, split="test"):
     })  # fmt: skip
 
 
-def _resampled_counts(part):
+def _resampled_counts(part, over="actor"):
     """Frames named right and all frames, in each resample of the actors: two int arrays (resamples, classes)."""
-    total = pd.crosstab(part["actor"], part["label"])
+    total = pd.crosstab(part[over], part["label"])
     right = part[part["predicted"] == part["label"]]
-    right = pd.crosstab(right["actor"], right["label"]).reindex_like(total).fillna(0)
+    right = pd.crosstab(right[over], right["label"]).reindex_like(total).fillna(0)
     drawn = _resamples(len(total))
     return right.to_numpy()[drawn].sum(axis=1), total.to_numpy()[drawn].sum(axis=1)
 
@@ -65,12 +68,13 @@ def by_actor(predictions, split="test"):
 
 def by_group(table, columns, split="test"):
     """Accuracy on the parts of a split: DataFrame, a row a value of each column: what, value, frames, actors, accuracy,
-    low, high (as in `intervals`). `table` holds predictions, with those columns joined to them.
+    low, high. `table` holds predictions, with those columns joined to them. The interval is as in `intervals`, of each
+    "actor" over the actor's clips.
     """
     rows, part = [], table[table["split"] == split]
     for what in columns:
         for value, group in part.groupby(what, observed=True):
-            low, high = intervals(group, split)["accuracy"]
+            low, high = intervals(group, split, "clip" if what == "actor" else "actor")["accuracy"]
             share = (group["predicted"] == group["label"]).mean()
             rows.append([what, str(value), len(group), group["actor"].nunique(), share, low, high])
     return pd.DataFrame(rows, columns=["what", "value", "frames", "actors", "accuracy", "low", "high"])
@@ -83,25 +87,38 @@ def gain(first, second, split="test"):
     interval as in `intervals`; p, how often a difference as large comes of swapping the two models at random, actor by
     actor (the sign-flip test, exact up to 12 actors). With five actors p is never less than 2 / 32.
     """
-    first, second = (table[table["split"] == split].set_index("path") for table in (first, second))
-    both = first.index.intersection(second.index)
-    if not len(both):
+    found = _better(first, second, split)
+    if not len(found):
         raise UserError(f"The two models have no {SPLITS[split]} frames in common: run their notebooks again.")
-    first, second = first.loc[both], second.loc[both]
-    better = (second["predicted"] == second["label"]).astype(int) - (first["predicted"] == first["label"])
-    actors = better.groupby(first["actor"]).agg(["sum", "size"]).to_numpy()
+    actors = found.to_numpy()
     low, high = share_interval(actors[:, 0], actors[:, 1])
     n = len(actors)
     if n <= 12:
         signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
     else:
         signs = np.random.default_rng(SEED).choice([-1, 1], (10_000, n))
-    p = np.mean(np.abs(signs @ actors[:, 0]) >= abs(actors[:, 0].sum()))
-    return {"frames": len(both), "actors": n, "difference": better.mean(), "low": low, "high": high, "p": float(p)}
+    as_large = np.abs(signs @ actors[:, 0]) >= abs(actors[:, 0].sum())
+    p = as_large.mean() if n <= 12 else (as_large.sum() + 1) / (len(signs) + 1)
+    frames, difference = int(actors[:, 1].sum()), actors[:, 0].sum() / actors[:, 1].sum()
+    return {"frames": frames, "actors": n, "difference": difference, "low": low, "high": high, "p": float(p)}
+
+
+def _better(first, second, split):
+    """Of each actor, on the frames that both have: how many more the second names right (sum), and how many (size)."""
+    first, second = (table[table["split"] == split].set_index("path") for table in (first, second))
+    both = first.index.intersection(second.index)
+    first, second = first.loc[both], second.loc[both]
+    better = (second["predicted"] == second["label"]).astype(int) - (first["predicted"] == first["label"])
+    return better.groupby(first["actor"]).agg(["sum", "size"])
 
 
 def verdict(found):
-    """What a `gain` says, in words: only an interval that leaves out 0 says that a model is better or worse."""
+    """What a `gain` says, in words: only an interval that leaves out 0 says that a model is better or worse.
+
+    Of fewer than `FEWEST` actors nothing is said: resamples of so few hardly differ from each other.
+    """
+    if found["actors"] < FEWEST:
+        return f"{found['actors']} actors are too few to tell"
     if found["low"] > 0:
         return "it is better"
     return "it is worse" if found["high"] < 0 else f"{found['actors']} actors cannot tell them apart"
@@ -118,12 +135,15 @@ def gain_in_words(predictions, first, second, split="test"):
 
 
 def actors_needed(first, second, difference, split="test"):
-    """How many actors it takes for the interval of two models' difference to reach `difference` to either side.
+    """How many actors it takes to find a difference between two models, as surely as studies are commonly planned.
 
-    (1.96 s / difference)², s being the standard deviation of the difference in accuracy from actor to actor here.
+    That is a two-sided test at 5 % with a power of 80 %: (2.8 s / difference)², where s is the standard deviation, from
+    actor to actor, of how much better the second is on the frames that both have. NaN with fewer than `FEWEST` actors.
     """
-    apart = by_actor({"first": first, "second": second}, split).dropna()
-    return max(2, int(np.ceil((1.96 * (apart["second"] - apart["first"]).std() / difference) ** 2)))
+    actors = _better(first, second, split)
+    if len(actors) < FEWEST:
+        return np.nan
+    return max(FEWEST, float(np.ceil((2.8 * (actors["sum"] / actors["size"]).std() / difference) ** 2)))
 
 
 def share_interval(right, total):

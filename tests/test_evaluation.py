@@ -85,12 +85,25 @@ def test_bad_tables_are_refused_in_one_sentence(predictions, tmp_path):
     for change, message in (
         (lambda t: t.drop(columns=["clip", "p_Sad"]), "lacks the columns clip, p_Sad"),
         (lambda t: t.assign(predicted="Bored"), "classes that are not ours: Bored"),
+        (lambda t: t.assign(p_Sad=""), "has a probability that is no number"),
+        (lambda t: t.head(0), "has no frames"),
         (lambda t: t.assign(p_Sad=t["p_Sad"] + 0.01), "has 60 frames whose probabilities do not add up to 1"),
         (lambda t: pd.concat([t, t.head(2)]), "has 2 frames more than once"),
     ):
         change(predictions).to_csv(path, index=False)
         with pytest.raises(UserError, match=message):
             scoring.read_predictions(path)
+
+
+def test_predictions_that_do_not_fit_the_frames_are_named(predictions, frames):
+    assert scoring.differing(predictions, frames) == scoring.differing(predictions.tail(20), frames) == ""
+    other = frames.assign(split="test")
+    assert scoring.differing(predictions, other) == "30 frames of another class, actor or split than in frames.csv"
+    assert scoring.differing(predictions, other, split=False) == ""
+    assert scoring.differing(predictions, frames.head(50)) == "10 frames that frames.csv does not have"
+    assert scoring.data_of("moving stills", predictions) == "moving stills, random trunk"
+    assert scoring.data_of("m", predictions.assign(note="random trunk; 5 folds")) == "m, random trunk"
+    assert scoring.data_of("m", predictions.assign(note="5 folds")) == "m"
 
 
 def test_results_say_whose_they_are(predictions, tmp_path):
@@ -160,9 +173,13 @@ def test_a_gain_has_an_interval_over_actors(frames):
     assert uncertainty.gain_in_words(both, "b", "a").endswith("it is worse.")
     assert uncertainty.gain_in_words(both, "a", "c").endswith("5 actors cannot tell them apart.")
     # of five actors, one is 4/6 better and four 2/6 worse: a standard deviation of 0.447
-    assert uncertainty.actors_needed(first, one_actor, 0.1) == np.ceil((1.96 * np.sqrt(0.2) / 0.1) ** 2) == 77
+    assert uncertainty.actors_needed(first, one_actor, 0.1) == np.ceil((2.8 * np.sqrt(0.2) / 0.1) ** 2) == 157
+    few = one_more[one_more["actor"] < 24]
+    assert uncertainty.verdict(uncertainty.gain(first, few)) == "4 actors are too few to tell"
+    assert "4 actors are too few to say more" in evaluation.difference_in_words(few, "drawn sample")
+    assert evaluation.actors_needed_in_words({"a": first, "b": few}, "a", "drawn sample") == ""
     text = evaluation.actors_needed_in_words(both, "a", "drawn sample")
-    assert "tell 2.6 points apart" in text and "as a and b do on the drawn sample: about 2," in text
+    assert "a difference of 2.6 points" in text and "as a and b do on the drawn sample: about 5," in text
     some = one_more[one_more["actor"].isin([20, 21])].iloc[:-1]
     assert uncertainty.gain(first, some)["frames"] == 11  # of the frames that both have, and it says how many
     assert "On the 11 test frames that both have" in uncertainty.gain_in_words({"a": first, "b": some}, "a", "b")
