@@ -233,6 +233,19 @@ def all_actors_markdown(counts):
     return markdown(pd.DataFrame(rows, columns=names))
 
 
+def in_turn_in_words(in_turn, data):
+    """What cross-validation says of each model, as paragraphs of Markdown."""
+    lines = []
+    for model, table in in_turn.items():
+        clips, (low, high) = clip_accuracy(table, "test"), intervals(table, "test")["accuracy"]
+        lines.append(
+            f"**{model}**, each of {table['actor'].nunique()} actors of the {data_of(data, table)} tested once: "
+            f"{(table['predicted'] == table['label']).mean():.1%} of frames (95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %), {clips:.1%} of clips."
+        )
+    return "\n\n".join(lines) or "There is no cross-validation."
+
+
 def clips_markdown(predictions, split="test"):
     """Each model's accuracy on a split's frames and on its clips, by the mean probability over a clip's frames."""
     rows = []
