@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from accelerate import Accelerator
 from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers import boosting
@@ -18,14 +19,24 @@ from helpers.images import CNN_TRANSFORM, FACE_TRANSFORM
 from helpers.networks import alexnet_trunk, face_alexnet, report_cnn, report_head
 from helpers.ravdess import CLASSES
 from helpers.scoring import counts_by_actor, read_predictions, write_predictions
-from helpers.training import FINE_TUNING, REPORT, SMALL_CNN, doubled, fit, labels_and_rows, probabilities, training_key
+from helpers.training import (
+    FINE_TUNING,
+    REPORT,
+    SMALL_CNN,
+    doubled,
+    fit,
+    labels_and_rows,
+    precision,
+    probabilities,
+    training_key,
+)
 from helpers.workspace import REPOSITORY, SEED, UserError, open_run, replacing, shown, weights
 
 FOLDS = 5
 KEPT = REPOSITORY / "data" / "crossval.csv"
 # The first of their epochs only: the one that is kept comes early on as many frames as RAVDESS gives, and what follows
 # would be thrown away. On few frames, as of the sample, it can come later, and these stop too early.
-SHORT, SHORT_CNN = replace(REPORT, epochs=6), replace(SMALL_CNN, epochs=10)
+SHORT, SHORT_CNN = replace(REPORT, epochs=6), replace(SMALL_CNN, epochs=6)
 
 
 def folds(table):
@@ -85,7 +96,9 @@ def fine_tuned(inputs, table, run):
 
     names = ["alexnet", "alexnet_lightgbm", "clip_lightgbm"]
     build = lambda: face_alexnet(weights())  # noqa: E731
-    return _in_folds(names, build, inputs, table, run, FINE_TUNING, answers, build().note)
+    mixed = Accelerator(mixed_precision=precision()).mixed_precision
+    note = "; ".join(filter(None, (build().note, mixed if mixed != "no" else "")))
+    return _in_folds(names, build, inputs, table, run, FINE_TUNING, answers, note)
 
 
 def _in_folds(names, build, inputs, table, run, recipe, answers, note="", twice=False):

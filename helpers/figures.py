@@ -139,10 +139,12 @@ def group_accuracy(groups, heading):
     for y, row in enumerate(groups.itertuples()):
         ax.barh(y, row.high - row.low, 0.55, left=row.low, color=colours[row.what], alpha=0.35)
         ax.plot(row.accuracy, y, "o", color=colours[row.what], markersize=5)
-        ax.text(1.03, y, f"{row.frames:,} frames, {row.actors} actors", va="center", fontsize="x-small")
+        of = "1 actor" if row.actors == 1 else f"{row.actors} actors"
+        ax.text(1.03, y, f"{row.frames:,} frames, {of}", va="center", fontsize="x-small")
     names = [f"{row.what}: {row.value}" for row in groups.itertuples()]
-    ax.set(yticks=range(len(groups)), yticklabels=names, xlim=(0, 1.02), xlabel="accuracy on test frames")
+    ax.set(yticks=range(len(groups)), yticklabels=names, xlim=(0, 1.02), xlabel="accuracy on frames")
     ax.tick_params(axis="y", labelsize="small")
+    ax.set_ylim(-0.6, len(groups) - 0.4)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     return finished(figure, heading)

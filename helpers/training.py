@@ -97,7 +97,7 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
         for step, batch in enumerate(batches, epoch * len(batches)):
             for group, rate in zip(optimiser.param_groups, recipe.rates, strict=True):
                 group["lr"] = rate * (_one_cycle(step / steps) if recipe.one_cycle else 1)
-            chosen = train[batch[accelerator.process_index :: accelerator.num_processes]]
+            chosen = train[batch[accelerator.process_index :: accelerator.num_processes].numpy()]
             logits = model(inputs[chosen]).float()
             losses = nn.functional.cross_entropy(
                 logits, truth[chosen], weight, label_smoothing=recipe.label_smoothing, reduction="none"
