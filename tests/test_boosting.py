@@ -94,7 +94,7 @@ def test_the_ablations_summary_in_a_case_written_out():
 
 
 def test_the_ablation_makes_each_training_once(tmp_path, monkeypatch):
-    clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1, 15), each=5))
+    clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1, 15), each=2))
     run = Run(tmp_path / "clips", tmp_path / "run")
     prepare(clips, run.root)
     few = {what: experiments.CHANGES[what] for what in ("the recipe as it is", "trunk frozen", "no augmentation")}

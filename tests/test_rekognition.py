@@ -167,7 +167,7 @@ def test_a_call_that_hangs_is_tried_again(server, run, quick):
     assert rekognition.read_answers(run, table(run)).notna().all()
 
 
-@pytest.mark.parametrize("behaviour", ["500", "throttle", "cut", "cut short", "log-in page"])
+@pytest.mark.parametrize("behaviour", ["500", "cut", "cut short", "log-in page"])
 def test_trying_again_comes_to_an_end(server, run, quick, monkeypatch, behaviour):
     monkeypatch.setattr(aws, "CALLS", 2)
     monkeypatch.setattr(rekognition, "PATIENCE", 3)

@@ -10,20 +10,13 @@ from pathlib import Path
 
 import mistune
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from helpers import report
-from helpers.frames import read_frames
 from helpers.scoring import PROBABILITIES
-from helpers.workspace import REPOSITORY, SAMPLE, UserError
-from tests.conftest import RUNS
+from helpers.workspace import REPOSITORY, UserError
 from tests.test_frames import some_clips
 
 NAME = """it's 100% "we$ird"; $(touch pwned) `touch pwned` 人 é"""
@@ -180,37 +173,11 @@ def test_a_missing_or_a_wrong_python_is_one_sentence(tmp_path):
 
 def test_a_notebook_without_its_input_says_which_to_run(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNS", str(tmp_path))
-    for name, earlier in (("02_alexnet_train", "01_preprocess"), ("05_evaluate", "02_alexnet_train")):
-        with pytest.raises(UserError, match=f"{name} stopped. .* run {earlier} first"):
-            report.execute(report.NOTEBOOKS / f"{name}.ipynb", tmp_path / f"{name}.ipynb")
-        outputs = [
-            o for c in nbformat.read(tmp_path / f"{name}.ipynb", as_version=4).cells for o in c.get("outputs", [])
-        ]
-        [error] = [o for o in outputs if o.output_type == "error"]
-        assert len(error.traceback) == 1  # the sentence, bare
-
-
-@pytest.fixture(scope="module")
-def sample_run():
-    """The whole road over the sample, into the folder that the notebooks' own tests go on from."""
-    report.make_report()
-    return Path(RUNS) / SAMPLE.name
-
-
-def test_the_sample_is_a_task_neither_hopeless_nor_trivial(sample_run):
-    """Histograms of gradient directions and logistic regression, from actors 1-14 to actors 20-24; chance is 0.2."""
-    table = read_frames(sample_run / "frames.csv")
-    x, train, test = [], table["split"] == "train", table["split"] == "test"
-    for path in table["path"]:
-        face = np.asarray(Image.open(sample_run / path).convert("L").crop((240, 60, 400, 300)), float)
-        dy, dx = np.gradient(face)
-        strength, direction = np.hypot(dx, dy), (np.arctan2(dy, dx) % np.pi / np.pi * 6).astype(int) % 6
-        cells = [(strength * (direction == k)).reshape(15, 16, 10, 16).sum(axis=(1, 3)) for k in range(6)]
-        x.append(np.sqrt(cells).ravel())
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
-    model.fit(np.array(x)[train], table["label"][train])
-    recall = balanced_accuracy_score(table["label"][test], model.predict(np.array(x)[test]))
-    assert 0.35 < recall < 0.8
+    with pytest.raises(UserError, match="02_alexnet_train stopped. .* run 01_preprocess first"):
+        report.execute(report.NOTEBOOKS / "02_alexnet_train.ipynb", tmp_path / "02.ipynb")
+    cells = nbformat.read(tmp_path / "02.ipynb", as_version=4).cells
+    [error] = [o for cell in cells for o in cell.get("outputs", []) if o.output_type == "error"]
+    assert len(error.traceback) == 1  # the sentence, bare
 
 
 def test_every_figure_of_the_report_is_there_and_every_picture_of_the_readme():

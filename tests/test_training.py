@@ -65,6 +65,12 @@ def test_the_epoch_that_the_recipe_names_is_kept():
     assert right.mean() == history["val_accuracy"].max()
 
 
+def test_a_last_batch_of_one_picture_is_learned_from():
+    features, labels, train, val = head_features()
+    history = training.fit(networks.report_head(), features, labels, train[:33], val, training.Recipe(epochs=2))
+    assert history["train_loss"].iloc[1] < history["train_loss"].iloc[0]
+
+
 def test_it_is_the_reports_recipe():
     """Adam at 0.001 on batches of 32, written out by hand, gives the same weights."""
     features, labels, train, val = head_features()
