@@ -30,7 +30,7 @@ def comparisons(predictions, base, split="test"):
         if model != base and (both == split).any():
             found = gain(predictions[base], table, split)
             low, high = (f"{100 * found[end]:+.1f}" for end in ("low", "high"))
-            row = [f"{100 * found['difference']:+.1f}", f"{low} to {high}", f"{found['p']:.2f}", verdict(found)]
+            row = [f"{100 * found['difference']:+.1f}", f"{low} to {high}", _chance(found["p"]), verdict(found)]
             rows.append([model, f"{found['frames']:,}", *row, table["note"].iloc[0]])
     names = ["Model", "Frames of both", f"Points more than {base}", "95 % interval", "p (sign flip)", "So", "Note"]
     return pd.DataFrame(rows, columns=names)
@@ -181,6 +181,10 @@ def _with_ends(share, low, high):
     """A share and its interval in percent, as text; either may be lacking (NaN)."""
     ends = "" if np.isnan(low) else f" ({100 * low:.1f} to {100 * high:.1f})"
     return "" if np.isnan(share) else f"{share:.1%}{ends}"
+
+
+def _chance(p):
+    return f"{p:.2f}" if p >= 0.005 else "below 0.01"
 
 
 def markdown(table, index=False):

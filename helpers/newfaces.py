@@ -24,7 +24,7 @@ from helpers.workspace import REPOSITORY
 NEW = REPOSITORY / "data" / "new"
 COLUMNS = ["path", "file", "label", "time_s", "note"]
 CLIPS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ogv"}
-LARGEST = 50_000_000  # pixels of a picture that has to be read whole; a JPEG is read at a fraction of its size
+LARGEST = 100_000_000  # pixels of a picture that has to be read whole; a JPEG is read at a fraction of its size
 
 
 def prepare(folder, root):

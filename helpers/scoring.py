@@ -79,7 +79,7 @@ def differing(table, frames, split=True):
 
 def data_of(title, table):
     """The data that a model's numbers are of, by name, with what its note says: for headings and sentences."""
-    note = re.sub(r"(; )?\d+ folds$", "", table["note"].iloc[0])
+    note = re.sub(r"(^|; )(\w+16; )?\d+ folds$", "", table["note"].iloc[0])  # that of a cross-validation says how
     return f"{title}, {note}" if note else title
 
 

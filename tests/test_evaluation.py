@@ -104,6 +104,7 @@ def test_predictions_that_do_not_fit_the_frames_are_named(predictions, frames):
     assert scoring.data_of("moving stills", predictions) == "moving stills, random trunk"
     assert scoring.data_of("m", predictions.assign(note="random trunk; 5 folds")) == "m, random trunk"
     assert scoring.data_of("m", predictions.assign(note="5 folds")) == "m"
+    assert scoring.data_of("m", predictions.assign(note="random trunk; bf16; 5 folds")) == "m, random trunk"
 
 
 def test_results_say_whose_they_are(predictions, tmp_path):
