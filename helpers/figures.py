@@ -226,4 +226,6 @@ def heat_maps(pictures, maps, titles, heading, columns=5):
     for picture, found in zip(pictures, maps, strict=True):
         share = 0.65 * found[..., None]
         covered.append(((1 - share) * np.asarray(picture) / 255 + share * hot(found)[..., :3]).clip(0, 1))
-    return picture_grid(covered, titles, heading, columns)
+    figure = picture_grid(covered, titles, heading, columns)
+    figure.set_dpi(80)  # in a notebook, which would else grow large of them; the file is as fine as the others
+    return figure
