@@ -225,16 +225,26 @@ def actors_needed_in_words(in_turn, first, data):
     )
 
 
-def all_actors_markdown(counts):
-    """Cross-validation as Markdown, a row a data set and model, from `counts_by_actor`; intervals over the actors."""
-    rows = []
-    for (data, model), part in counts.groupby(["data", "model"], sort=False):
+def all_actors_markdown(counts, base="alexnet_2020"):
+    """Cross-validation as Markdown, a row a data set and model, from `counts_by_actor`; intervals over the actors.
+
+    How many more points than `base` stands where that was tested on as many frames of the same actors of the same data.
+    """
+    rows, models = [], dict(list(counts.groupby(["data", "model"], sort=False)))
+    for (data, model), part in models.items():
         cells = [model, data, len(part), f"{part['frames'].sum():,}"]
         for right, of in (("right", "frames"), ("clips_right", "clips")):
             cells.append(_with_ends(part[right].sum() / part[of].sum(), *share_interval(part[right], part[of])))
+        both = part.merge(models.get((data, base), part[:0]), on=["actor", "frames"], suffixes=("", "_base"))
+        more = both["right"] - both.get("right_base", 0)
+        if len(both) == len(part) and model != base:
+            low, high = share_interval(more, both["frames"])
+            cells.append(f"{100 * more.sum() / both['frames'].sum():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
+        else:
+            cells.append("")
         rows.append([*cells, part["note"].iloc[0]])
-    names = ["Model", "Data", "Actors", "Frames", "Accuracy, frames", "Accuracy, clips", "Note"]
-    return markdown(pd.DataFrame(rows, columns=names))
+    names = ["Model", "Data", "Actors", "Frames", "Accuracy, frames", "Accuracy, clips", f"Points more than {base}"]
+    return markdown(pd.DataFrame(rows, columns=[*names, "Note"]))
 
 
 def in_turn_in_words(in_turn, data):

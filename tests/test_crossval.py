@@ -6,9 +6,11 @@ import pytest
 
 from helpers import crossval
 from helpers.features import Features
-from helpers.ravdess import CLASSES
-from helpers.scoring import clip_accuracy, counts_by_actor, read_all_predictions, write_predictions
-from helpers.workspace import SAMPLE, Run
+from helpers.frames import prepare, read_frames
+from helpers.ravdess import CLASSES, find_clips
+from helpers.scoring import clip_accuracy, counts_by_actor, differing, read_all_predictions, write_predictions
+from helpers.workspace import SAMPLE, Run, UserError
+from tests.test_frames import some_clips
 
 ACTORS = 10
 
@@ -105,3 +107,33 @@ def test_counts_are_kept_by_data_and_the_runs_own_come_first(frames, run, monkey
     merged = crossval.counted({"m": table}, run.title).groupby(["data", "model"], sort=False)["right"].sum()
     assert list(merged.index) == [("drawn sample", "m"), ("other data", "m"), ("drawn sample", "long")]
     assert merged["drawn sample", "m"] == counts["right"].sum()
+
+
+def test_make_crossval_tests_every_model_on_every_actor(tmp_path, monkeypatch, capsys):
+    clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1, 2, 3), each=2))
+    run = Run(tmp_path / "clips", tmp_path / "runs" / "clips")
+    prepare(clips, run.root)
+    for name in ("SHORT", "SHORT_CNN", "FINE_TUNING"):
+        monkeypatch.setattr(crossval, name, replace(getattr(crossval, name), epochs=1))
+    monkeypatch.setattr(crossval, "KEPT", tmp_path / "crossval.csv")
+    monkeypatch.setenv("DATA", str(run.data))
+    monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
+    crossval.main()
+    models = ["alexnet", "alexnet_2020", "alexnet_lightgbm", "clip_lightgbm", "cnn", "cnn_lightgbm"]
+    found = read_all_predictions(run.root / "crossval")
+    assert list(found) == models and not list((run.root / "crossval").glob("*.pth"))
+    frames = read_frames(run.root / "frames.csv")
+    for model, table in found.items():
+        assert not differing(table, frames, split=False) and len(table) == len(frames)
+        note = "3 folds" if model.startswith("cnn") else "random trunk; 3 folds"
+        assert set(table["note"]) == {note}
+        if model == "clip_lightgbm":
+            assert table.groupby("clip")["predicted"].nunique().eq(1).all()
+    kept = pd.read_csv(crossval.KEPT)
+    assert sorted(set(kept["model"])) == models and set(kept["data"]) == {"clips"} and len(kept) == 18
+    assert "of 3 actors" in capsys.readouterr().out
+    monkeypatch.setattr(crossval, "fit", lambda *args: pytest.fail("all is kept"))
+    crossval.main()
+    prepare({name: path for name, path in clips.items() if name.actor < 3}, run.root)
+    with pytest.raises(UserError, match="clips has fewer than three actors"):
+        crossval.main()

@@ -126,6 +126,17 @@ def test_results_say_whose_they_are(predictions, tmp_path):
     assert "random trunk" in evaluation.in_words("m", predictions, "drawn sample")
 
 
+def test_what_an_earlier_run_left_is_removed(tmp_path):
+    names = (
+        "q1.png gradcam_alexnet.png new_faces_alexnet_1.png confusion_m_test.png accuracy_by_each.png reliability.png"
+    )
+    (tmp_path / "imgs").mkdir()
+    for name in ("metrics.json", "report.md", *(f"imgs/{name}" for name in names.split()), "imgs/accuracy_graph.png"):
+        (tmp_path / name).touch()
+    evaluation.clear(tmp_path)  # so that nothing of a run that then stops half-way can be published
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["accuracy_graph.png"]
+
+
 def test_no_class_is_a_miss_and_a_column_of_its_own(frames, tmp_path):
     test = frames[frames["split"] == "test"].head(6).assign(label=["AngryFearful"] * 3 + ["Disgust"] * 3)  # two clips
     p = np.zeros((6, 5))
@@ -240,6 +251,15 @@ def test_all_actors_as_a_table(predictions):
     low, high = uncertainty.intervals(predictions.assign(split="test"), "test")["accuracy"]
     cell = f"{right:.1%} ({100 * low:.1f} to {100 * high:.1f})"
     assert f"| m | drawn sample | 10 | 60 | {cell} | " in evaluation.all_actors_markdown(counts)
+    better = predictions.assign(predicted=np.where(predictions["actor"] % 2, predictions["label"], "Sad"))
+    both = {"m": predictions.assign(split="test"), "better": better.assign(split="test")}
+    found = uncertainty.gain(both["m"], both["better"])
+    ends = " to ".join(f"{100 * found[end]:+.1f}" for end in ("low", "high"))
+    lines = evaluation.all_actors_markdown(scoring.counts_by_actor(both, "drawn sample"), "m").splitlines()
+    assert f"| {100 * found['difference']:+.1f} ({ends}) |" in lines[3]  # as on the frames themselves
+    assert " points more than m " in lines[0].lower() and lines[2].endswith("|  | random trunk |")
+    elsewhere = scoring.counts_by_actor({"better": both["better"]}, "moving stills")
+    assert "(" in lines[3] and evaluation.all_actors_markdown(elsewhere, "m").endswith("|  | random trunk |")
 
 
 def test_parts_of_a_split_are_counted_and_scored(predictions):
