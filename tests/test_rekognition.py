@@ -23,7 +23,8 @@ from tests.rekognition_server import KEY, SECRET, Server, faces
 from tests.test_frames import some_clips
 
 ASK = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
 from pathlib import Path
 import pandas as pd
 from helpers import emotions, rekognition
