@@ -99,6 +99,12 @@ def test_each_file_is_named_once_by_the_mean_of_its_frames(folder, tmp_path):
     assert set(found["predicted"]) <= set(CLASSES)
     assert dict(zip(found["file"], found["note"], strict=True))["d wide grey.png"] == "no colour of skin"
     assert set(found["middle"]) <= set(frames["path"])
+    clip = frames[frames["file"] == "i clip.mp4"]
+    pictures = [REPORT_TRANSFORM(Image.open(tmp_path / path)) for path in clip["path"]]
+    mean = Red()(torch.stack(pictures)).softmax(1).mean(0)
+    row = found.set_index("file").loc["i clip.mp4"]
+    assert row["frames"] == len(clip) and row["confidence"] == pytest.approx(mean.max().item(), abs=1e-6)
+    assert row["middle"] == clip["path"].iloc[len(clip) // 2]
 
 
 def test_an_empty_folder_and_none_at_all(tmp_path):
