@@ -10,8 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from fractions import Fraction
 from io import BytesIO
+from pathlib import Path
 
 import imageio_ffmpeg
 import pandas as pd
@@ -19,7 +21,7 @@ from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from helpers.ravdess import REPORT_SPLIT, check_split, split_of
+from helpers.ravdess import REPORT_SPLIT, ClipName, check_split, split_of
 from helpers.workspace import UserError, replacing, shown
 
 FPS = Fraction(5, 3)  # frames a second kept; the report's frame counts follow from it
@@ -61,7 +63,7 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
     check_split(split)
     drafts, journal = root / ".drafts", root / "frames.jsonl"
     shutil.rmtree(drafts, ignore_errors=True)
-    drafts.mkdir(parents=True)
+    drafts.mkdir(parents=True, exist_ok=True)
     before = _read_journal(journal)
     records = {name: before[str(name)] for name in clips if str(name) in before}
     records = {name: r for name, r in records.items() if _is_current(r, name, clips[name], root, split)}
@@ -71,7 +73,7 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
     todo = [name for name in clips if name not in records]
     # ffmpeg does the work in processes of its own, so threads are enough to run them, and nothing is forked.
     work = Parallel(jobs, prefer="threads", return_as="generator_unordered")(
-        delayed(_cut)(name, clips[name], root, drafts / str(name), split) for name in todo
+        delayed(_cut)(name, clips[name], root, drafts, split) for name in todo
     )
     failed = []
     with open(journal, "a", encoding="utf-8") as file:
@@ -96,6 +98,12 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
     with replacing(root / "frames.csv") as file:
         frames.to_csv(file, index=False)
     return frames, sorted(failed)
+
+
+def cut_clips(root, split=REPORT_SPLIT):
+    """The clips whose frames are all there: set of ClipName."""
+    records = {ClipName.parse(clip): record for clip, record in _read_journal(root / "frames.jsonl").items()}
+    return {name for name, record in records.items() if _is_whole(record, name, root, split)}
 
 
 def check_no_leak(frames, root):
@@ -124,10 +132,11 @@ def still(path, time_s, width=WIDTH, height=HEIGHT):
     return Image.open(BytesIO(subprocess.run(command, capture_output=True, check=True).stdout))
 
 
-def one_of_each_emotion(clips, time_s=1.5):
+def one_of_each_emotion(clips, root, time_s=1.5):
     """A picture of each emotion, in alphabetical order: {ClipName: picture}.
 
-    Strong clips and actors not yet shown come first; a clip that can't be read is passed over.
+    Strong clips and actors not yet shown come first; a clip that can't be read is passed over. Of one that was dropped
+    once it was cut it is the third frame, filmed about 1.47 s after its start.
     """
     chosen = {}
     for emotion in sorted({name.emotion for name in clips}, key=lambda emotion: emotion.name):
@@ -135,7 +144,8 @@ def one_of_each_emotion(clips, time_s=1.5):
         names = [name for name in clips if name.emotion == emotion]
         for name in sorted(names, key=lambda n: (n.actor in shown_actors, -n.intensity, n.actor, n)):
             try:
-                chosen[name] = still(clips[name], time_s)
+                cut = [] if clips[name].exists() else sorted(root.glob(f"frames/*/*/{name}_02.jpg"))
+                chosen[name] = Image.open(cut[0]) if cut else still(clips[name], time_s)
                 break
             except (OSError, subprocess.CalledProcessError):
                 continue
@@ -154,13 +164,16 @@ def kept_frames(stamps, count, fps=FPS):
     return [max((i for i, tick in enumerate(ticks) if tick <= k), default=0) for k in range(count)]
 
 
-def _cut(name, path, root, draft, split):
+def _cut(name, path, root, drafts, split):
     """Cut one clip into the tree; returns (name, record), the record holding frame times or a `problem`."""
+    if not path.exists():
+        return name, {"problem": "not there any more, and not all of its frames are: fetch its actor again"}
     try:
         stamp = _stamp(path)
         if not stamp[0]:
             return name, {"problem": "empty file"}
-        draft.mkdir()
+        # of this try alone: another may have been killed, and its ffmpeg not
+        draft = Path(tempfile.mkdtemp(dir=drafts))
         times = cut_pictures(path, draft)
     except (OSError, ValueError) as problem:
         return name, {"problem": str(problem)}
@@ -220,8 +233,12 @@ def _stamp(path):
 
 
 def _is_current(record, name, path, root, split):
-    same = record["recipe"] == RECIPE and record["source"] == _stamp(path)
-    return same and all((root / row["path"]).exists() for row in _rows(name, record, split))
+    unchanged = not path.exists() or record["source"] == _stamp(path)  # a clip may be dropped once it is cut
+    return unchanged and _is_whole(record, name, root, split)
+
+
+def _is_whole(record, name, root, split):
+    return record["recipe"] == RECIPE and all((root / row["path"]).exists() for row in _rows(name, record, split))
 
 
 def _read_journal(journal):

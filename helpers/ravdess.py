@@ -1,23 +1,16 @@
-"""RAVDESS: its file names, its five classes here, its actors, and how to get it.
+"""RAVDESS: its file names, its five classes here, and its actors.
 
 The grammar of the names is the data set's own (Livingstone and Russo, 2018, doi:10.5281/zenodo.1188976);
 the five classes and the split by actor are those of the 2020 report.
 """
 
 import re
-import shutil
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path, PurePosixPath
 
-import pooch
-
-from helpers.workspace import UserError, replacing
-
-DOI = "doi:10.5281/zenodo.1188976"
-ZIP_GB, CLIPS_GB = 0.6, 0.35  # of one actor, rounded up: the archive, and the clips of one modality in it
+from helpers.workspace import UserError
 
 CLASSES = ("AngryFearful", "Disgust", "Happy", "NeutralCalm", "Sad")
 SPLITS = {"train": "training", "val": "validation", "test": "test"}  # short names, and what they are called in prose
@@ -107,10 +100,11 @@ def split_of(actor, split=REPORT_SPLIT):
     return next(name for name, actors in split.items() if actor in actors)
 
 
-def find_clips(folder, song=False):
+def find_clips(folder, song=False, dropped=()):
     """Find the clips to use below a folder, and say of every other `.mp4` why it is not used.
 
-    Of each performance one file is taken: audio and video (01, as the report did), else video only (02).
+    Of each performance one file is taken: audio and video (01, as the report did), else video only (02). Clips whose
+    names are in `dropped` need not be there any more: they were cut already (see helpers/zenodo.py).
 
     Returns
     -------
@@ -118,8 +112,9 @@ def find_clips(folder, song=False):
     skipped : list of (Path, reason)
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not folder.is_dir() and not dropped:
         raise UserError(f"There is no folder of clips at {folder}: point DATA at one that holds Actor_NN/*.mp4.")
+    gone = {name.performance: (name, folder / f"Actor_{name.actor:02d}" / f"{name}.mp4") for name in dropped}
     best, skipped = {}, []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() == ".mp4"):
         try:
@@ -136,6 +131,7 @@ def find_clips(folder, song=False):
         else:
             best[name.performance] = name, path
             skipped.append((first[1], "the same performance once more"))
+    best = gone | best
     if not best:
         raise UserError(f"There is no clip to use in {folder}: point DATA at a folder that holds Actor_NN/*.mp4.")
     return dict(sorted(best.values())), skipped
@@ -149,64 +145,3 @@ def _unused(name, path, song):
     if name.channel == Channel.SONG and not song:
         return "song"
     return None if name.label else NO_CLASS
-
-
-def zenodo(folder):
-    """A pooch over the RAVDESS record, which holds the archives' names and checksums (asks Zenodo for them)."""
-    source = pooch.create(path=folder, base_url=f"{DOI}/", retry_if_failed=4)
-    source.load_registry_from_doi()
-    return source
-
-
-def fetch(actors, folder, modality=Modality.AUDIO_VIDEO, keep_zips=False, source=None):
-    """Download the speech clips of some actors into `folder/Actor_NN/`; run again, it goes on with the next actor.
-
-    Parameters
-    ----------
-    actors : iterable of int
-    modality : the one kind of file taken out of each archive
-    keep_zips : keep each archive (about 0.5 GB) once its clips are out
-    source : a `pooch.Pooch`; without one, `zenodo(folder)`
-
-    Returns the number of clips now there, by actor. UserError if the disk is too small or an archive is damaged.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = f".modality-{modality:02d}-complete"
-    done = {actor: folder / f"Actor_{actor:02d}" / mark for actor in sorted(set(actors))}
-    todo = [actor for actor, mark in done.items() if not mark.exists()]
-    need = len(todo) * CLIPS_GB + (len(todo) if keep_zips else bool(todo)) * ZIP_GB
-    free = shutil.disk_usage(folder).free / 1e9
-    if need > free:
-        raise UserError(f"{len(todo)} actors need {need:.1f} GB, and {free:.1f} GB are free at {folder}.")
-    for actor in todo:
-        try:
-            source = source or zenodo(folder)
-            archive = Path(source.fetch(f"Video_Speech_Actor_{actor:02d}.zip", progressbar=True))
-        except (OSError, ValueError) as problem:  # requests' errors are OSErrors; a wrong checksum is a ValueError
-            raise UserError(
-                f"Actor {actor:02d} could not be fetched ({problem}): run this again to go on."
-            ) from problem
-        try:
-            _unpack(archive, folder, actor, modality)
-        except zipfile.BadZipFile as problem:
-            raise UserError(f"{archive} is damaged ({problem}): delete it and fetch again.") from problem
-        done[actor].touch()
-        if not keep_zips:
-            archive.unlink()
-    return {actor: len(list(mark.parent.glob("*.mp4"))) for actor, mark in done.items()}
-
-
-def _unpack(archive, folder, actor, modality):
-    """Take one actor's clips of one modality out of an archive, by their names alone: its paths are not trusted."""
-    target = folder / f"Actor_{actor:02d}"
-    target.mkdir(exist_ok=True)
-    with zipfile.ZipFile(archive) as zipped:
-        for entry in zipped.infolist():
-            try:
-                name = ClipName.parse(entry.filename)
-            except ValueError:
-                continue
-            if name.actor == actor and name.modality == modality and not entry.is_dir():
-                with zipped.open(entry) as clip, replacing(target / f"{name}.mp4", "wb") as file:
-                    shutil.copyfileobj(clip, file)

@@ -1,6 +1,7 @@
 """Where things lie, and the few settings: each can be set in the environment.
 
-DATA     a folder of clips, `Actor_NN/*.mp4`; without it `data/ravdess` if that holds clips, else `data/sample`
+DATA     a folder of clips, `Actor_NN/*.mp4`; without it `data/ravdess` if clips are there (or frames of clips that
+         were), else `data/sample`
 RUNS     the folder that runs are written to; without it `data/runs`
 WEIGHTS  AlexNet's convolutions: `imagenet` (also without it), `none` for random ones, or a file that holds them
 
@@ -60,11 +61,22 @@ class Run:
 
 def open_run():
     """The run that the environment describes."""
-    data = _path("DATA") or (RAVDESS if any(RAVDESS.glob("Actor_*/*.mp4")) else SAMPLE)
-    if not data.is_dir():
+    ravdess = ravdess_run()
+    here = any(RAVDESS.glob("Actor_*/*.mp4")) or (ravdess.root / "dropped.txt").exists()
+    data = _path("DATA") or (RAVDESS if here else SAMPLE)
+    if not data.is_dir() and data != RAVDESS:  # whose clips may have been dropped once they were cut
         raise UserError(f"There is no folder of clips at {data}: point DATA at one that holds Actor_NN/*.mp4.")
-    runs = _path("RUNS") or REPOSITORY / "data" / "runs"
-    return Run(data, runs / data.name)
+    return Run(data, runs() / data.name)
+
+
+def ravdess_run():
+    """The run over RAVDESS, whether its clips are there yet or not."""
+    return Run(RAVDESS, runs() / RAVDESS.name)
+
+
+def runs():
+    """The folder that runs are written to."""
+    return _path("RUNS") or REPOSITORY / "data" / "runs"
 
 
 def weights():

@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+from packaging.version import Version
 from sklearn.calibration import CalibratedClassifierCV, calibration_curve
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -49,8 +50,11 @@ def test_calibration_error_in_a_case_written_out():
     assert calibration.calibration_error(pd.concat([table, silent])) == calibration.calibration_error(table)
 
 
+@pytest.mark.skipif(Version(sklearn.__version__) < Version("1.8"), reason="needs scikit-learn 1.8")
 def test_the_temperature_agrees_with_scikit_learn(logits_and_labels):
     """A classifier whose logits are three times too large, calibrated by scikit-learn and by ours."""
+    from sklearn.frozen import FrozenEstimator
+
     x, labels = logits_and_labels
     model = LogisticRegression().fit(x, labels)
     model.coef_, model.intercept_ = 3 * model.coef_, 3 * model.intercept_

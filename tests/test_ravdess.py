@@ -1,17 +1,10 @@
-import hashlib
-import http.server
 import itertools
-import shutil
-import threading
-import zipfile
-from pathlib import Path
 
-import pooch
 import pytest
 
 from helpers import ravdess
 from helpers.ravdess import ClipName, Emotion, Intensity, Modality
-from helpers.workspace import SAMPLE, UserError
+from helpers.workspace import UserError
 
 
 def test_every_name_is_parsed_and_printed_both_ways():
@@ -74,67 +67,3 @@ def test_each_performance_is_used_once_and_the_rest_is_counted(tmp_path):
     assert len(ravdess.find_clips(tmp_path, song=True)[0]) == 3
     with pytest.raises(UserError, match="no folder of clips"):
         ravdess.find_clips(tmp_path / "nowhere")
-
-
-@pytest.fixture
-def zenodo(tmp_path):
-    """A server on the loopback interface in Zenodo's place, with one actor's archive, and a pooch over it."""
-    served = tmp_path / "served"
-    served.mkdir()
-    clip = next(SAMPLE.glob("Actor_01/*.mp4")).read_bytes()
-    archive = served / "Video_Speech_Actor_01.zip"
-    with zipfile.ZipFile(archive, "w") as zipped:
-        for path in """Actor_01/01-01-03-01-01-01-01.mp4 Actor_01/02-01-03-01-01-01-01.mp4 Actor_01/readme.txt
-            ../../../01-01-04-01-01-01-01.mp4 /01-01-05-01-01-01-01.mp4 01-01-05-01-01-01-02.mp4""".split():
-            zipped.writestr(path, clip)
-    asked = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(served))
-
-        def do_GET(self):
-            asked.append(self.path)
-            if len(asked) == 1:  # the first answer breaks off
-                self.send_response(200)
-                self.send_header("Content-Length", "1000000")
-                self.end_headers()
-                self.wfile.write(b"PK")
-                self.close_connection = True
-            else:
-                super().do_GET()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    checksum = hashlib.md5(archive.read_bytes()).hexdigest()
-    source = pooch.create(
-        path=tmp_path / "ravdess", base_url=f"http://127.0.0.1:{server.server_port}/",
-        registry={archive.name: f"md5:{checksum}"}, retry_if_failed=2,
-    )  # fmt: skip
-    source.asked = asked
-    yield source
-    server.shutdown()
-
-
-def test_fetch_takes_the_chosen_clips_and_trusts_no_path(zenodo, tmp_path):
-    assert ravdess.fetch([1], tmp_path / "ravdess", source=zenodo) == {1: 3}
-    assert len(zenodo.asked) == 2  # it broke off once, and went on
-    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.mp4")}
-    assert files == {f"ravdess/Actor_01/01-01-0{e}-01-01-01-01.mp4" for e in (3, 4, 5)}
-    assert not Path("/01-01-05-01-01-01-01.mp4").exists()
-    assert not list(tmp_path.glob("ravdess/*.zip"))
-    ravdess.fetch([1], tmp_path / "ravdess", source=zenodo)
-    assert len(zenodo.asked) == 2  # nothing new to fetch
-
-
-def test_fetch_says_what_went_wrong(zenodo, tmp_path, monkeypatch):
-    zenodo.registry = dict.fromkeys(zenodo.registry, "md5:" + "0" * 32)
-    zenodo.retry_if_failed = 0
-    with pytest.raises(UserError, match="Actor 01 could not be fetched"):
-        ravdess.fetch([1], tmp_path / "ravdess", source=zenodo)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 9 * 10**8, 10**8))
-    with pytest.raises(UserError, match=r"24 actors need 9\.0 GB, and 0\.1 GB are free"):
-        ravdess.fetch(range(1, 25), tmp_path / "ravdess", source=zenodo)

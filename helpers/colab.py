@@ -1,0 +1,119 @@
+"""A notebook on a hosted machine, Colab's or Kaggle's: what it needs there before anything else can be imported.
+
+Nothing that is installed there is changed, above all not torch, torchvision and numpy, which fit that machine's driver
+and each other: only what is lacking is added. Outside Colab and Kaggle nothing is done at all. At import this module
+needs Python alone.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
+
+from helpers.workspace import REPOSITORY, UserError, open_run, runs
+
+GPU = {"Colab": "Runtime → Change runtime type → T4 GPU", "Kaggle": "Settings → Accelerator → GPU"}
+NEEDS = {  # which notebooks must have run before one, and what shows that they have
+    "02_alexnet_train": {"01_preprocess": "frames.csv"},
+    "03_cnn_lightgbm": {"01_preprocess": "frames.csv", "02_alexnet_train": "predictions/alexnet.csv"},
+    "04_rekognition_baseline": {"01_preprocess": "frames.csv"},
+    "05_evaluate": {
+        "01_preprocess": "frames.csv", "02_alexnet_train": "predictions/alexnet.csv",
+        "03_cnn_lightgbm": "predictions/clip_lightgbm.csv",
+    },
+}  # fmt: skip
+
+
+VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[\w.]+)?"  # as pip reads them; Debian has others
+
+
+def host():
+    """`"Colab"`, `"Kaggle"`, or None anywhere else."""
+    if "google.colab" in sys.modules:
+        return "Colab"
+    return "Kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else None
+
+
+def set_up(notebook, drive=False):
+    """Make a hosted machine ready for a notebook; does nothing elsewhere.
+
+    Installs what is lacking and says what GPU there is. Every notebook has a machine of its own there, so those that
+    must come before it are run too, unless what they make is there already: from Drive, where `drive` keeps the runs.
+    """
+    if host() is None:
+        return
+    install(lacking())
+    print(gpu())
+    if drive and host() == "Colab":
+        _keep_on_drive()
+    from helpers import report  # not before its packages are there
+
+    for name, made in NEEDS.get(notebook, {}).items():
+        if not (open_run().root / made).exists():
+            print(f"{name} has not been run here: running it now …", flush=True)
+            report.execute(report.NOTEBOOKS / f"{name}.ipynb", open_run().path(f"{name}.ipynb"))
+
+
+def lacking(file=REPOSITORY / "requirements.txt"):
+    """What the notebooks need and this machine has not, as requirements; the part of the file up to its empty line.
+
+    UserError if something is there but too old: it is not changed.
+    """
+    found = []
+    for line in file.read_text("utf-8").split("\n\n")[0].splitlines():
+        if not (need := re.match(r"([\w-]+) *>= *([\d.]+)", line)):
+            continue
+        name, least = need.groups()
+        try:
+            if _numbers(version(name)) < _numbers(least):
+                raise UserError(f"{name} {version(name)} is too old here, and {least} is needed: take a newer runtime.")
+        except PackageNotFoundError:
+            found.append(f"{name}>={least}")
+    return found
+
+
+def install(requirements):
+    """Install packages with pip and leave every package that is there at its version; UserError if that cannot be."""
+    if not requirements:
+        return
+    there = {}
+    for found in distributions():  # as for imports, the first of a name counts
+        there.setdefault(found.metadata["Name"], found.version)
+    pins = [f"{name}=={number}" for name, number in there.items() if re.fullmatch(VERSION, number or "")]
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder, "constraints.txt")
+        constraints.write_text("\n".join(pins), "utf-8")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*command, "-c", constraints, *requirements], capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise UserError(f"pip could not install {', '.join(requirements)} beside what is here: {reason[0]}.")
+    print(f"Installed: {', '.join(requirements)}.")
+
+
+def gpu():
+    """What GPU there is, in a sentence, or how to get one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"GPU: {torch.cuda.get_device_name()}."
+    return f"There is no GPU, so 02 and 03 take long on real clips. To switch one on: {GPU[host()]}, and run again."
+
+
+def _keep_on_drive():
+    from google.colab import drive
+
+    from helpers.keeping import keep
+
+    mount = REPOSITORY.parent / "drive"  # /content/drive on Colab
+    drive.mount(str(mount))
+    copy = mount / "MyDrive" / "faces-runs"
+    keep(runs(), copy)
+    print(f"Runs are kept in {copy}, where the next session finds them.")
+
+
+def _numbers(text):
+    return [int(part) for part in re.match(r"[\d.]*\d", text)[0].split(".")]

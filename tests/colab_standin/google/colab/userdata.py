@@ -1,0 +1,6 @@
+class SecretNotFoundError(Exception):
+    pass
+
+
+def get(name):
+    raise SecretNotFoundError(name)
