@@ -1,6 +1,7 @@
 # DATA, WEIGHTS, RUNS and RUN are not named here on purpose: from the environment or the command line they reach the
 # programs as they are, while make would expand a $ in them.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 PY = .venv/bin/python
 
 .PHONY: report test publish crossval ablation notebooks bench clean
@@ -23,10 +24,10 @@ bench: .venv/installed ## speed, measured: tables of ratios
 clean: ## remove the environment and the sample's run; runs over your own clips stay
 	rm -rf .venv data/runs/sample
 
-.venv/installed: requirements.txt constraints.txt
+.venv/installed: requirements.txt $(CONSTRAINTS)
 	@command -v '$(PYTHON)' >/dev/null || { echo "There is no $(PYTHON) here: install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"; exit 1; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "$(PYTHON) is $$('$(PYTHON)' -V 2>&1), and 3.11, 3.12 or 3.13 is needed: name one, as in make PYTHON=python3.12"; exit 1; }
 	@'$(PYTHON)' -m venv --clear .venv >/dev/null || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "Installing the environment into .venv (once; with PyTorch 6 GB on Linux) …"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c $(CONSTRAINTS)
 	@touch $@

@@ -29,16 +29,19 @@ def git(folder, *arguments):
     return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """A fresh commit of the working tree, with this test's environment in the place of .venv."""
-    folder = tmp_path_factory.mktemp("a copy") / "faces"
+def copy_of_the_repository(folder):
+    """A fresh commit of the working tree."""
     ignore = shutil.ignore_patterns(".git", ".venv", "runs", "ravdess", "new", "__pycache__", ".ruff_cache")
     shutil.copytree(REPOSITORY, folder, ignore=ignore)
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "copy")
     return folder
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    return copy_of_the_repository(tmp_path_factory.mktemp("a copy") / "faces")
 
 
 def make(folder, *arguments, **variables):
