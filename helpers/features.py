@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 
 from helpers.images import REPORT_TRANSFORM, FrameDataset
@@ -20,9 +21,14 @@ from helpers.networks import HEAD_SIZES, fingerprint
 BATCH = 32
 
 
+def state():
+    """accelerate's state: the device, and which of how many processes this is."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def device():
     """The GPU if there is one, else the processor, as accelerate finds it."""
-    return PartialState().device
+    return state().device
 
 
 class RowFile:

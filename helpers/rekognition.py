@@ -6,6 +6,7 @@ Source: docs.aws.amazon.com/rekognition/latest/APIReference/API_DetectFaces.html
 """
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -21,6 +22,8 @@ import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
+from joblib.parallel import LokyBackend, ThreadingBackend, get_active_backend
 from tqdm import tqdm
 
 from helpers import aws
@@ -126,24 +129,22 @@ def ask(run, frames, dollars):
 
 
 def _ask_all(client, todo, target):
-    stop, writing, failed, in_a_row, end = threading.Event(), threading.Lock(), {}, 0, None
-    # Not joblib's threads, but those of the standard library: interrupted, it waits for the calls that are under way.
-    with ThreadPoolExecutor(aws.CALLS) as pool, tqdm(total=len(todo), desc="pictures", file=sys.stdout) as bar:
-        work = [pool.submit(_ask_one, client, picture, path, target, writing, stop) for picture, path in todo]
-        try:
-            for path, problem in (future.result() for future in as_completed(work)):
-                if problem == NOT_ASKED:
-                    continue
-                bar.update()
-                if problem:
-                    failed[path] = problem
-                in_a_row = in_a_row + 1 if problem else 0
-                end = end or ENDS.get(problem)
-                if in_a_row == PATIENCE:
-                    end = end or f"Rekognition gave no answer {PATIENCE} times in a row ({problem}): try again later."
-                    stop.set()
-        finally:
-            stop.set()
+    stop, failed, in_a_row, end = threading.Event(), {}, 0, None
+    way = _here if isinstance(get_active_backend()[0], (LokyBackend, ThreadingBackend)) else _afar
+    bar = tqdm(total=len(todo), desc="pictures", file=sys.stdout)
+    with bar, contextlib.closing(way(client, todo, target, stop)) as work:
+        for path, problem in work:
+            if problem == NOT_ASKED:
+                continue
+            bar.update()
+            if problem:
+                failed[path] = problem
+            in_a_row = in_a_row + 1 if problem else 0
+            end = end or ENDS.get(problem)
+            if in_a_row == PATIENCE:
+                end = end or f"Rekognition gave no answer {PATIENCE} times in a row ({problem}): try again later."
+            if end:
+                stop.set()
     if end:
         raise UserError(f"{end} Every answer until then is kept.")
     if failed:
@@ -152,42 +153,76 @@ def _ask_all(client, todo, target):
         raise UserError(f"{len(failed):,} of {len(todo):,} pictures got no answer: {named}{more}. Run this again.")
 
 
-def _ask_one(client, picture, path, target, writing, stop):
-    """Ask for one picture and keep its answer; returns (path, problem), None where there is no problem."""
-    if stop.is_set():
-        return path, NOT_ASKED
+def _here(client, todo, target, stop):
+    """Ask from this machine, a few at a time; yields (path, problem) as they come, None where there is no problem."""
+    writing = threading.Lock()
+
+    def ask_and_keep(picture, path):
+        if stop.is_set():
+            return path, NOT_ASKED
+        line, problem = _ask_one(picture, path, client)
+        with writing:  # on disk before its call counts as done
+            problem = problem or (None if _written(line, target) else FULL)
+        if problem in ENDS:
+            stop.set()  # what still waits comes back at once
+        return path, problem
+
+    # Not joblib's threads, but those of the standard library: interrupted, it waits for the calls that are under way.
+    with ThreadPoolExecutor(aws.CALLS) as pool:
+        work = [pool.submit(ask_and_keep, picture, path) for picture, path in todo]
+        try:
+            yield from (future.result() for future in as_completed(work))
+        finally:
+            stop.set()
+
+
+def _afar(_, todo, target, stop):
+    """Ask through joblib's backend, from other machines say, each with a client of its own; answers are kept here."""
+    calls = (delayed(_ask_afar)(picture, path) for picture, path in todo if not stop.is_set())
+    with contextlib.closing(Parallel(batch_size=1, return_as="generator_unordered")(calls)) as work:
+        for path, line, problem in work:
+            yield path, problem or (None if _written(line, target) else FULL)
+
+
+def _ask_afar(picture, path):
+    return path, *_ask_one(picture, path, _client())
+
+
+@functools.cache
+def _client():
+    return aws.connect()
+
+
+def _ask_one(picture, path, client):
+    """Ask for one picture; returns (line to keep, problem), one of which is None."""
     try:
         for _ in range(TRIES):  # boto3 tries again by itself, but gives an answer that was cut short as an empty one
             answer = client.detect_faces(Image={"Bytes": path.read_bytes()}, Attributes=["EMOTIONS"])
             if "FaceDetails" in answer:
                 break
         else:
-            return path, "an answer that is none"
+            return None, "an answer that is none"
         del answer["ResponseMetadata"]
         asked = datetime.now(UTC).isoformat(timespec="seconds")
         line = json.dumps({"picture": picture, "asked": asked, "host": aws.host(client), "answer": answer}) + "\n"
-        problem = None if _written(line.encode(), target, writing) else FULL
+        return line.encode(), None
     except ClientError as error:
-        problem = error.response["Error"].get("Code", "an error without a code")
+        return None, error.response["Error"].get("Code", "an error without a code")
     except (BotoCoreError, ResponseParserError, ValueError) as error:
-        problem = type(error).__name__
+        return None, type(error).__name__
     except OSError:
-        problem = "the picture cannot be read"
-    if problem in ENDS:
-        stop.set()  # what still waits comes back at once
-    return path, problem
+        return None, "the picture cannot be read"
 
 
-def _written(line, target, writing):
-    with writing:
-        before = os.fstat(target.fileno()).st_size
-        try:
-            if target.write(line) == len(line):
-                os.fsync(target.fileno())
-                return True
-            target.truncate(before)  # else the next line would be glued to this part of one
-        except OSError:
-            pass
+def _written(line, target):
+    before = os.fstat(target.fileno()).st_size
+    try:
+        if target.write(line) == len(line):
+            os.fsync(target.fileno())
+            return True
+        target.truncate(before)  # else the next line would be glued to this part of one
+    except OSError:
+        pass
     return False
 
 

@@ -109,7 +109,7 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
             optimiser.step()
             total += torch.stack([losses.detach().sum(), (logits.argmax(1) == truth[chosen]).sum()])
         train_loss, train_accuracy = (accelerator.reduce(total) / len(train)).tolist()
-        p = probabilities(network, inputs, val)
+        p = _probabilities_of_all(accelerator, network, inputs, val)
         val_loss = -np.log(np.clip(p[np.arange(len(val)), labels[val]], 1e-12, 1)).mean()
         if not np.isfinite(train_loss + val_loss):
             raise UserError(
@@ -127,6 +127,15 @@ def fit(network, inputs, labels, train, val, recipe=REPORT, file=None, seed=SEED
     network.load_state_dict(best[1])
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return pd.DataFrame(history, columns=HISTORY)
+
+
+def _probabilities_of_all(accelerator, network, inputs, val):
+    """Those of the rows `val`, each process doing its share and all getting the whole."""
+    if accelerator.num_processes == 1:
+        return probabilities(network, inputs, val)
+    p, mine = np.zeros((len(val), len(CLASSES))), slice(accelerator.process_index, None, accelerator.num_processes)
+    p[mine] = probabilities(network, inputs, val[mine])
+    return accelerator.reduce(torch.from_numpy(p).to(accelerator.device)).cpu().numpy()
 
 
 def probabilities(network, inputs, chosen=None, mirrored=False):

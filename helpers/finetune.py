@@ -1,0 +1,39 @@
+"""The training of 02's better AlexNet alone, for several GPUs or machines: `accelerate launch -m helpers.finetune`.
+
+It does what 02 does, in as many processes as are started, and leaves a finished checkpoint. 02 finds it, trains
+nothing, and goes on from there. All processes need the run's folder: on several machines, RUNS on a disk they share.
+On processors it is `torchrun --nproc-per-node 2 -m helpers.finetune`, with ACCELERATE_USE_CPU=true.
+"""
+
+import sys
+
+from helpers.features import crops, state
+from helpers.frames import read_frames
+from helpers.images import FACE_TRANSFORM
+from helpers.networks import face_alexnet
+from helpers.training import FINE_TUNING, fit, labels_and_rows
+from helpers.workspace import UserError, open_run, shown, weights
+
+
+def main():
+    """Train the fine-tuned AlexNet of DATA's run; `models/alexnet.pth` and `history/alexnet.csv` come of it."""
+    run, here = open_run(), state()
+    table = read_frames(run.need("frames.csv", notebook="01_preprocess"))
+    labels, rows = labels_and_rows(table)
+    with here.main_process_first():  # one makes what is kept of the frames, the others read it
+        faces = crops([run.root / path for path in table["path"]], run.path("features"), FACE_TRANSFORM)
+    file = run.path("models", "alexnet.pth")
+    history = fit(face_alexnet(weights()), faces, labels, rows["train"], rows["val"], FINE_TUNING, file)
+    if here.is_main_process:
+        history.to_csv(run.path("history", "alexnet.csv"), index=False)
+        best = history.loc[history["val_accuracy"].idxmax()]
+        print(f"{here.num_processes} processes, {len(history)} epochs, {shown(file)}: ", end="")
+        print(f"{best['val_accuracy']:.1%} of the validation frames after epoch {best['epoch']:.0f}")
+    here.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as problem:
+        sys.exit(f"\n{problem}")
