@@ -3,28 +3,29 @@
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 PY = .venv/bin/python
+INSTALLED = .venv/installed-$(notdir $(CONSTRAINTS))
 
 .PHONY: report test publish crossval ablation notebooks bench clean
-report: .venv/installed ## run the notebooks over DATA, into RUNS
+report: $(INSTALLED) ## run the notebooks over DATA, into RUNS
 	@$(PY) -m helpers.report
-test: .venv/installed ## all tests, the notebooks among them, on the drawn sample
+test: $(INSTALLED) ## all tests, the notebooks among them, on the drawn sample
 	@$(PY) -m pytest --numprocesses 2 --dist loadfile
-publish: .venv/installed ## put the results of run RUN into imgs/, the README and the stored notebooks
+publish: $(INSTALLED) ## put the results of run RUN into imgs/, the README and the stored notebooks
 	@$(PY) -m helpers.report publish
-crossval: .venv/installed ## all actors in turn, the fine-tuned AlexNet too, over DATA, into data/crossval.csv: long
+crossval: $(INSTALLED) ## all actors in turn, the fine-tuned AlexNet too, over DATA, into data/crossval.csv: long
 	@$(PY) -m helpers.crossval
-ablation: .venv/installed ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: hours
+ablation: $(INSTALLED) ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: hours
 	@$(PY) -m helpers.experiments
-notebooks: .venv/installed ## step through them in JupyterLab
+notebooks: $(INSTALLED) ## step through them in JupyterLab
 	@$(PY) -m jupyterlab notebooks
-bench: .venv/installed ## speed, measured: tables of ratios
+bench: $(INSTALLED) ## speed, measured: tables of ratios
 	@$(PY) -m tests.benchmarks.frames
 	@$(PY) -m tests.benchmarks.training
 	@$(PY) -m tests.benchmarks.rekognition
 clean: ## remove the environment and the sample's run; runs over your own clips stay
 	rm -rf .venv data/runs/sample
 
-.venv/installed: requirements.txt requirements-cluster.txt $(CONSTRAINTS)
+$(INSTALLED): requirements.txt requirements-cluster.txt $(CONSTRAINTS)
 	@command -v '$(PYTHON)' >/dev/null || { echo "There is no $(PYTHON) here: install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"; exit 1; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "$(PYTHON) is $$('$(PYTHON)' -V 2>&1), and 3.11, 3.12 or 3.13 is needed: name one, as in make PYTHON=python3.12"; exit 1; }
 	@'$(PYTHON)' -m venv --clear .venv >/dev/null || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }

@@ -37,24 +37,37 @@ def host():
     return "Kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else None
 
 
-def set_up(notebook, drive=False):
+def set_up(notebook, keep_on_drive=False):
     """Make a hosted machine ready for a notebook; does nothing elsewhere.
 
     Installs what is lacking and says what GPU there is. Every notebook has a machine of its own there, so those that
-    must come before it are run too, unless what they make is there already: from Drive, where `drive` keeps the runs.
+    must come before it are run too, unless what they make is there already, from Drive for instance.
     """
     if host() is None:
         return
     install(lacking())
     print(gpu())
-    if drive and host() == "Colab":
+    if keep_on_drive and host() == "Colab":
         _keep_on_drive()
-    from helpers import report  # not before its packages are there
+    earlier = [name for name, made in NEEDS.get(notebook, {}).items() if not (open_run().root / made).exists()]
+    if earlier:
+        print(f"Not run on this machine yet, so run now, on the {open_run().title}: {', '.join(earlier)}", flush=True)
+        _run(earlier)
 
-    for name, made in NEEDS.get(notebook, {}).items():
-        if not (open_run().root / made).exists():
-            print(f"{name} has not been run here: running it now …", flush=True)
-            report.execute(report.NOTEBOOKS / f"{name}.ipynb", open_run().path(f"{name}.ipynb"))
+
+def _run(notebooks):
+    """In a process of its own, which ends with this one and shows what it prints here."""
+    command = [sys.executable, "-m", "helpers.report", *notebooks]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as work:
+        try:
+            for line in work.stdout:
+                print(line, end="", flush=True)
+            work.wait()
+        except BaseException:  # stopped
+            work.kill()
+            raise
+    if work.returncode:
+        raise UserError(f"{' or '.join(notebooks)} failed here, see above: run it by itself.")
 
 
 def lacking(file=REPOSITORY / "requirements.txt"):
@@ -81,16 +94,17 @@ def install(requirements):
         return
     there = {}
     for found in distributions():  # as for imports, the first of a name counts
-        there.setdefault(found.metadata["Name"], found.version)
-    pins = [f"{name}=={number}" for name, number in there.items() if re.fullmatch(VERSION, number or "")]
+        there.setdefault(re.sub("[-_.]+", "-", found.metadata["Name"] or "").lower(), found.version)
+    pins = [f"{name}=={number}" for name, number in there.items() if name and re.fullmatch(VERSION, number or "")]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
         constraints.write_text("\n".join(pins), "utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*command, "-c", constraints, *requirements], capture_output=True, text=True)
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise UserError(f"pip could not install {', '.join(requirements)} beside what is here: {reason[0]}.")
+        reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["it gave no reason"]
+        hint = " On Kaggle, switch Internet on (Settings)." if host() == "Kaggle" else ""
+        raise UserError(f"pip could not install {', '.join(requirements)} beside what is here: {reason[0]}.{hint}")
     print(f"Installed: {', '.join(requirements)}.")
 
 

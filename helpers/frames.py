@@ -167,7 +167,7 @@ def kept_frames(stamps, count, fps=FPS):
 def _cut(name, path, root, drafts, split):
     """Cut one clip into the tree; returns (name, record), the record holding frame times or a `problem`."""
     if not path.exists():
-        return name, {"problem": "not there any more, and not all of its frames are: fetch its actor again"}
+        return name, {"problem": "not there (any more), and not all of its frames are: fetch its actor again"}
     try:
         stamp = _stamp(path)
         if not stamp[0]:

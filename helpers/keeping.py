@@ -2,9 +2,11 @@
 
 What is dear is kept: models, histories, predictions, paid answers, tables, figures; and frames, one archive an actor,
 since thousands of small files are what such folders are slowest at. Features are not: from frames they take minutes.
+Several machines may use one copy: each copies only what it has changed itself, and journals are put together by lines.
 """
 
 import atexit
+import filecmp
 import logging
 import re
 import shutil
@@ -17,7 +19,7 @@ from helpers.workspace import replacing
 
 log = logging.getLogger(__name__)
 
-EVERY = 30  # seconds between two looks at what has changed
+EVERY = 120  # seconds between two looks at what has changed; each version of a checkpoint goes to Drive's trash
 LEFT_OUT = {"features", "frames", ".drafts"}  # folders of a run; frames go into archives
 
 
@@ -28,44 +30,78 @@ def keep(runs, copy):
     """
     if any(thread.name == "keeping" for thread in threading.enumerate()):
         return
-    restore(copy, runs)
-    save(runs, copy)
-    threading.Thread(target=_keep_on, args=(runs, copy), name="keeping", daemon=True).start()
-    atexit.register(save, runs, copy)
+    known, saving = restore(copy, runs), threading.Lock()
 
+    def once():
+        with saving:
+            save(runs, copy, known)
 
-def _keep_on(runs, copy):
-    while True:
-        time.sleep(EVERY)
-        try:
-            save(runs, copy)
-        except OSError as problem:  # a file that was replaced meanwhile, or Drive is full: the next round may do better
-            log.warning("Not all is in %s yet: %s", copy, problem)
+    def again():
+        while True:
+            time.sleep(EVERY)
+            try:
+                once()
+            except Exception as problem:  # Drive is full or away: the next round may do better
+                log.warning("Not all is in %s yet: %s", copy, problem)
 
-
-def save(runs, copy):
-    """Copy what is new or has changed in a folder of runs. Safe while a run writes: each file appears there whole."""
-    for path in _dear(runs):
-        target = copy / path.relative_to(runs)
-        if not target.exists() or _stamp(target) != _stamp(path):
-            _copy(path, target)
-    for run in _runs(runs):
-        by_actor = defaultdict(list)
-        for picture in run.glob("frames/*/*/*.jpg"):
-            by_actor[re.search(r"(\d\d)_\d+$", picture.stem)[1]].append(picture)
-        for actor, pictures in by_actor.items():
-            _archive(run, sorted(pictures), copy / run.name / "frames" / f"Actor_{actor}.zip")
+    once()
+    threading.Thread(target=again, name="keeping", daemon=True).start()
+    atexit.register(once)
 
 
 def restore(copy, runs):
-    """Bring back what a copy has and a folder of runs has not."""
+    """Bring back what a copy has and a folder of runs has not; returns what is alike then, as `save` wants it."""
+    known = {}
     for path in _dear(copy):
-        if not (target := runs / path.relative_to(copy)).exists():
+        name = path.relative_to(copy).as_posix()
+        target = runs / name
+        if path.suffix == ".jsonl":
+            _add_lines(path, target)
+        elif not target.exists():
             _copy(path, target)
+        if filecmp.cmp(path, target, shallow=False):
+            known[name] = _stamp(target)
     for archive in copy.glob("*/frames/Actor_??.zip"):
-        run = runs / archive.relative_to(copy).parts[0]
-        with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(run, [name for name in zipped.namelist() if not (run / name).exists()])
+        run = runs / archive.parts[-3]
+        for name, content in _contents(archive):
+            if not (run / name).exists():
+                with replacing(run / name, "wb") as file:
+                    file.write(content)
+        pictures = _pictures(run).get(archive.stem[-2:], [])
+        if _sizes(run, pictures) == _entries(archive):
+            known[archive.relative_to(copy).as_posix()] = _sizes(run, pictures)
+    return known
+
+
+def save(runs, copy, known):
+    """Copy what has changed in a folder of runs since `known` was taken, which is brought up to date.
+
+    Each file appears there whole, the frames before the table that names them. What the copy had of a file that is
+    not `known` goes to a folder beside it, `…-before`; of a journal the lines of both stay.
+    """
+    for run in _runs(runs):
+        for actor, pictures in _pictures(run).items():
+            archive = copy / run.name / "frames" / f"Actor_{actor}.zip"
+            name, sizes = archive.relative_to(copy).as_posix(), _sizes(run, pictures)
+            if known.get(name) != sizes:
+                with replacing(archive, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as zipped:
+                    for picture in sizes:
+                        zipped.write(run / picture, picture)
+                known[name] = sizes
+    for path in _dear(runs):
+        name, stamp = path.relative_to(runs).as_posix(), _stamp(path)
+        target = copy / name
+        if known.get(name) == stamp:
+            continue
+        if path.suffix == ".jsonl":
+            _add_lines(path, target)
+        else:
+            if name not in known and target.exists():
+                aside = copy.with_name(f"{copy.name}-before") / name
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                target.replace(aside)
+            _copy(path, target)
+        known[name] = stamp
 
 
 def _dear(runs):
@@ -80,23 +116,49 @@ def _runs(runs):
     return [path for path in runs.glob("*") if path.is_dir()]
 
 
+def _pictures(run):
+    """The frames of a run by actor, {"01": paths}."""
+    by_actor = defaultdict(list)
+    for picture in sorted(run.glob("frames/*/*/*.jpg")):
+        if actor := re.search(r"-(\d\d)_\d+$", picture.stem):
+            by_actor[actor[1]].append(picture)
+    return by_actor
+
+
+def _sizes(run, pictures):
+    return {picture.relative_to(run).as_posix(): picture.stat().st_size for picture in pictures}
+
+
 def _stamp(path):
-    return path.stat().st_size, int(path.stat().st_mtime)
+    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def _copy(path, target):
     with open(path, "rb") as source, replacing(target, "wb") as file:
         shutil.copyfileobj(source, file)
-    shutil.copystat(path, target)
 
 
-def _archive(run, pictures, archive):
-    names = [picture.relative_to(run).as_posix() for picture in pictures]
-    sizes = [picture.stat().st_size for picture in pictures]
-    if archive.exists():
+def _add_lines(path, target):
+    """Put the lines of a journal that another does not have behind its own."""
+    theirs = path.read_bytes().splitlines()
+    ours = target.read_bytes().splitlines() if target.exists() else []
+    if new := [line for line in theirs if line not in set(ours)]:
+        with replacing(target, "wb") as file:
+            file.write(b"".join(line + b"\n" for line in (*ours, *new)))
+
+
+def _contents(archive):
+    """(name, bytes) of what an archive holds; nothing of a damaged one, which is written anew once its frames are."""
+    try:
         with zipfile.ZipFile(archive) as zipped:
-            if {entry.filename: entry.file_size for entry in zipped.infolist()} == dict(zip(names, sizes, strict=True)):
-                return
-    with replacing(archive, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as zipped:
-        for picture, name in zip(pictures, names, strict=True):
-            zipped.write(picture, name)
+            yield from ((name, zipped.read(name)) for name in zipped.namelist() if name.startswith("frames/"))
+    except (zipfile.BadZipFile, OSError) as problem:
+        log.warning("%s is damaged (%s): its frames are to be made again.", archive, problem)
+
+
+def _entries(archive):
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            return {entry.filename: entry.file_size for entry in zipped.infolist()}
+    except (zipfile.BadZipFile, OSError):
+        return None

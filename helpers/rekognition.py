@@ -160,7 +160,7 @@ def _here(client, todo, target, stop):
     def ask_and_keep(picture, path):
         if stop.is_set():
             return path, NOT_ASKED
-        line, problem = _ask_one(picture, path, client)
+        line, problem = _ask_one(picture, _bytes(path), client)
         with writing:  # on disk before its call counts as done
             problem = problem or (None if _written(line, target) else FULL)
         if problem in ENDS:
@@ -177,15 +177,18 @@ def _here(client, todo, target, stop):
 
 
 def _afar(_, todo, target, stop):
-    """Ask through joblib's backend, from other machines say, each with a client of its own; answers are kept here."""
-    calls = (delayed(_ask_afar)(picture, path) for picture, path in todo if not stop.is_set())
+    """Ask through joblib's backend, from other machines say, each with a client of its own; answers are kept here.
+
+    The pictures are sent there, so no disk need be shared. Interrupted, the answers to calls under way are lost.
+    """
+    calls = (delayed(_ask_afar)(picture, path, _bytes(path)) for picture, path in todo if not stop.is_set())
     with contextlib.closing(Parallel(batch_size=1, return_as="generator_unordered")(calls)) as work:
         for path, line, problem in work:
             yield path, problem or (None if _written(line, target) else FULL)
 
 
-def _ask_afar(picture, path):
-    return path, *_ask_one(picture, path, _client())
+def _ask_afar(picture, path, content):
+    return path, *_ask_one(picture, content, _client())
 
 
 @functools.cache
@@ -193,11 +196,20 @@ def _client():
     return aws.connect()
 
 
-def _ask_one(picture, path, client):
+def _bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _ask_one(picture, content, client):
     """Ask for one picture; returns (line to keep, problem), one of which is None."""
+    if content is None:
+        return None, "the picture cannot be read"
     try:
         for _ in range(TRIES):  # boto3 tries again by itself, but gives an answer that was cut short as an empty one
-            answer = client.detect_faces(Image={"Bytes": path.read_bytes()}, Attributes=["EMOTIONS"])
+            answer = client.detect_faces(Image={"Bytes": content}, Attributes=["EMOTIONS"])
             if "FaceDetails" in answer:
                 break
         else:
@@ -210,8 +222,6 @@ def _ask_one(picture, path, client):
         return None, error.response["Error"].get("Code", "an error without a code")
     except (BotoCoreError, ResponseParserError, ValueError) as error:
         return None, type(error).__name__
-    except OSError:
-        return None, "the picture cannot be read"
 
 
 def _written(line, target):

@@ -1,6 +1,7 @@
 """`make report` and `make publish`: run the notebooks in order over a folder of clips, and put a run's results on show.
 
-`python -m helpers.report` executes copies of the notebooks into the run's folder and changes no tracked file.
+`python -m helpers.report` executes copies of the notebooks into the run's folder and changes no tracked file; with
+names, `python -m helpers.report 01_preprocess 02_alexnet_train`, those alone.
 `python -m helpers.report publish` (RUN in the environment) puts a run's results into the repository.
 """
 
@@ -58,15 +59,8 @@ def make_report():
     run = open_run()
     weights()  # what is wrong with a setting is said now, and not after the first notebooks
     limit()
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     print(f"{run.title}: clips from {shown(run.data)}, results to {shown(run.root)}/", flush=True)
-    for i, path in enumerate(notebooks, 1):
-        print(f"[{i}/{len(notebooks)}] {path.stem} … ", end="", flush=True)
-        start = time.monotonic()
-        try:
-            execute(path, run.path(path.name), lambda text: print(f"\n      {text} … ", end="", flush=True))
-        finally:
-            print(f"{time.monotonic() - start:.0f} s", flush=True)
+    run_notebooks(sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), run)
     metrics = json.loads((run.root / "metrics.json").read_text("utf-8"))
     print(f"\n{summary(metrics)}\n")
     if any("random trunk" in row["note"] for row in metrics["scores"]):
@@ -79,6 +73,17 @@ def make_report():
         ("predictions", "a row a frame, for each model"), ("*.ipynb", "the executed notebooks"),
     ):  # fmt: skip
         print(f"  {shown(run.root / name):<40} {what}")
+
+
+def run_notebooks(paths, run):
+    """Execute notebooks one after another into a run's folder, and print how long each took."""
+    for i, path in enumerate(paths, 1):
+        print(f"[{i}/{len(paths)}] {path.stem} … ", end="", flush=True)
+        start = time.monotonic()
+        try:
+            execute(path, run.path(path.name), lambda text: print(f"\n      {text} … ", end="", flush=True))
+        finally:
+            print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 
 def summary(metrics):
@@ -128,6 +133,8 @@ if __name__ == "__main__":
     try:
         if sys.argv[1:] == ["publish"]:
             publish(os.environ.get("RUN") or SAMPLE.name)
+        elif sys.argv[1:]:
+            run_notebooks([NOTEBOOKS / f"{name}.ipynb" for name in sys.argv[1:]], open_run())
         else:
             make_report()
     except UserError as problem:

@@ -201,7 +201,7 @@ def precision():
 
 
 def training_key(network, inputs, labels, train, val, recipe, seed):
-    """Eight hexadecimal digits that change with anything a training's result hangs on; device and precision aside.
+    """Eight hexadecimal digits that change with all that a training hangs on, but device, precision and processes.
 
     Parameters as those of `fit`; the network is not yet trained.
     """
@@ -233,7 +233,7 @@ def _resume(file, key, network, optimiser, accelerator):
     if "network" in kept:
         network.load_state_dict(kept["network"])
         optimiser.load_state_dict(kept["optimiser"])
-        if accelerator.scaler:
+        if accelerator.scaler and "scaler" in kept:  # a training that began without a GPU has none
             accelerator.scaler.load_state_dict(kept["scaler"])
     return kept["history"], (kept["best"]["value"], kept["best"]["network"])
 

@@ -5,6 +5,7 @@ each actor the archive is fetched, its clips are taken out and cut into frames, 
 """
 
 import errno
+import logging
 import os
 import shutil
 import time
@@ -17,6 +18,8 @@ import pooch
 from helpers import frames
 from helpers.ravdess import ClipName, Modality, find_clips
 from helpers.workspace import RAVDESS, UserError, ravdess_run, replacing
+
+log = logging.getLogger(__name__)
 
 DOI = "doi:10.5281/zenodo.1188976"
 MODALITY = Modality.AUDIO_VIDEO  # the one kind of file that is taken out of an archive, as the report did
@@ -32,11 +35,11 @@ def plan(actors, folder):
     free, gb, stays = _free(folder), len(actors) * ZIP_GB, len(actors) * KEPT_GB
     most = ZIP_GB + CLIPS_GB + stays
     if most > free:
-        raise UserError(f"{len(actors)} actors need {most:.1f} GB, and {free:.1f} GB are free at {folder}.")
+        raise UserError(f"{_counted(actors)} need {most:.1f} GB, and {free:.1f} GB are free at {folder}.")
     minutes = gb * 1000 / MB_A_SECOND / 60, len(actors) * CLIPS * CLIP_SECONDS / (os.cpu_count() or 1) / 60
     download, cut = (max(1, round(m)) for m in minutes)
     return (
-        f"{len(actors)} actors, {gb:.1f} GB to download: about {download} min at {MB_A_SECOND} MB/s, and {cut} min to "
+        f"{_counted(actors)}, {gb:.1f} GB to download: about {download} min at {MB_A_SECOND} MB/s, and {cut} min to "
         f"cut the clips. At most {most:.1f} GB lie here at a time, {stays:.1f} GB stay, and {free:.0f} GB are free."
     )
 
@@ -46,35 +49,38 @@ def fetch_and_cut(actors, say=print):
 
     What it will take is said before it begins. Cut off and run again, it goes on with the actor that was under way.
     A clip that cannot be cut stays where it is, as do those of “surprised”, which no class wants but Figure 2 shows,
-    and those that `fetch` put there before.
+    and those of an actor of whom clips were there before.
 
     Returns the run that has the frames, `RUNS/ravdess`. UserError if something cannot be fetched.
     """
-    run = ravdess_run()
-    lost = {name.actor for name in dropped(run) - frames.cut_clips(run.root)}
-    done = {name.actor for name in dropped(run)} - lost
-    todo = [actor for actor in sorted(set(actors)) if actor not in done]
-    if todo:
-        say(plan(todo, run.root))
+    run, actors = ravdess_run(), _checked(actors)
+    cut = frames.cut_clips(run.root)
+    gone = {name for name in dropped(run) - cut if not _clip(run.data, name).exists()}
+    done = {name.actor for name in dropped(run)} - {name.actor for name in gone}
+    todo = [actor for actor in actors if actor not in done or _passing(run.data, actor).exists()]
+    if to_fetch := [actor for actor in todo if not _is_whole(run.data, actor)]:
+        say(plan(to_fetch, run.data))
     source = None
     for i, actor in enumerate(todo, 1):
         say(f"Actor {actor:02d}, {i} of {len(todo)}")
-        passing = _folder(run.data, actor) / ".dropped-once-cut"
-        if not _mark(run.data, actor).exists():
-            passing.parent.mkdir(parents=True, exist_ok=True)
-            passing.touch()
+        if not _is_whole(run.data, actor):
+            mine = not any(_folder(run.data, actor).glob("01-01-0[1-7]-*.mp4"))  # else somebody put clips there to stay
             source = source or _registry(run.data)
             fetch([actor], run.data, source=source)
+            if mine:
+                _passing(run.data, actor).touch()
         clips, _ = find_clips(run.data, dropped=dropped(run))
         _, failed = frames.prepare(clips, run.root)
-        if not passing.exists():
+        if not _passing(run.data, actor).exists():
             continue
-        kept = {path for path, _ in failed}
-        cut = {name: path for name, path in clips.items() if name.actor == actor and path not in kept}
+        theirs = {name for name in clips if name.actor == actor}
         with replacing(run.path("dropped.txt")) as file:  # first the list, then the clips
-            file.writelines(f"{name}\n" for name in sorted({*dropped(run), *cut}))
-        for path in (*cut.values(), _mark(run.data, actor), passing):
+            file.writelines(f"{name}\n" for name in sorted(dropped(run) | theirs))
+        stay = {path for path, _ in failed}
+        for path in {_clip(run.data, name) for name in theirs} - stay:
             path.unlink(missing_ok=True)
+        _mark(run.data, actor).unlink(missing_ok=True)
+        _passing(run.data, actor).unlink()
     return run
 
 
@@ -95,12 +101,11 @@ def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
 
     Returns the number of clips now there, by actor. UserError if the disk is too small or an archive is damaged.
     """
-    folder = Path(folder)
-    marks = {actor: _mark(folder, actor) for actor in sorted(set(actors))}
-    todo = [actor for actor, mark in marks.items() if not mark.exists()]
+    folder, actors = Path(folder), _checked(actors)
+    todo = [actor for actor in actors if not _is_whole(folder, actor)]
     need, free = len(todo) * CLIPS_GB + (len(todo) if keep_zips else bool(todo)) * ZIP_GB, _free(folder)
     if need > free:
-        raise UserError(f"{len(todo)} actors need {need:.1f} GB, and {free:.1f} GB are free at {folder}.")
+        raise UserError(f"{_counted(todo)} need {need:.1f} GB, and {free:.1f} GB are free at {folder}.")
     for actor in todo:
         source = source or _registry(folder)
         name = f"Video_Speech_Actor_{actor:02d}.zip"
@@ -109,10 +114,10 @@ def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
             _unpack(archive, folder, actor)
         except zipfile.BadZipFile as problem:
             raise UserError(f"{archive} is damaged ({problem}): delete it and fetch again.") from problem
-        marks[actor].touch()
+        _mark(folder, actor).touch()
         if not keep_zips:
             archive.unlink()
-    return {actor: len(list(mark.parent.glob("*.mp4"))) for actor, mark in marks.items()}
+    return {actor: len(list(_folder(folder, actor).glob("*.mp4"))) for actor in actors}
 
 
 def _registry(folder):
@@ -136,9 +141,10 @@ def _patiently(ask, what):
             refused = answer is not None and answer.status_code < 500 and answer.status_code != 429
             if not waits or refused or getattr(problem, "errno", None) == errno.ENOSPC:
                 raise UserError(f"{what} could not be fetched ({problem}): run this again to go on.") from problem
-            asked = "" if answer is None else answer.headers.get("Retry-After", "")
-        wait = waits.pop(0)
-        time.sleep(min(int(asked), LONGEST) if asked.isdigit() else wait)
+            asked, wait = "" if answer is None else answer.headers.get("Retry-After", ""), waits.pop(0)
+            wait = min(int(asked), LONGEST) if asked.isdigit() else wait
+            log.warning("%s: %s. Trying again in %d s.", what, problem, wait)
+        time.sleep(wait)
 
 
 def _folder(folder, actor):
@@ -147,6 +153,30 @@ def _folder(folder, actor):
 
 def _mark(folder, actor):
     return _folder(folder, actor) / f".modality-{MODALITY:02d}-complete"
+
+
+def _passing(folder, actor):
+    return _folder(folder, actor) / ".dropped-once-cut"
+
+
+def _clip(folder, name):
+    return _folder(folder, name.actor) / f"{name}.mp4"
+
+
+def _is_whole(folder, actor):
+    """Whether all clips of an actor are there: fetched, or put there by hand."""
+    return _mark(folder, actor).exists() or len(list(_folder(folder, actor).glob("01-01-*.mp4"))) >= CLIPS
+
+
+def _checked(actors):
+    """Actors in order, each once; UserError if RAVDESS has no such actor."""
+    if wrong := sorted(set(actors) - set(range(1, 25))):
+        raise UserError(f"RAVDESS has no actor {wrong[0]}: name some of 1 to 24.")
+    return sorted(set(actors))
+
+
+def _counted(actors):
+    return "1 actor" if len(actors) == 1 else f"{len(actors)} actors"
 
 
 def _free(folder):

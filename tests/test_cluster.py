@@ -51,7 +51,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(cluster, alone, tmp_path
             time.sleep(0.01)
         os.kill(next(iter(pids.values())), signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     with joblib.parallel_config("dask"):
         _, failed = frames.prepare(clips, tmp_path)
@@ -61,23 +61,22 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(cluster, alone, tmp_path
     assert set(cluster.run(os.getpid).values()) != set(pids.values())  # one was really killed, and another came
 
 
-SPAWNED = """
-import multiprocessing, sys
+IN_PROCESSES = """
+import sys
 from pathlib import Path
 import joblib
 from helpers import frames, ravdess
 if __name__ == "__main__":
-    multiprocessing.set_start_method("spawn")
     with joblib.parallel_config("loky", n_jobs=2):
         frames.prepare(ravdess.find_clips(sys.argv[1])[0], Path(sys.argv[2]), jobs=2)
 """
 
 
-def test_processes_that_are_spawned_make_the_same_tree(alone, tmp_path):
+def test_processes_make_the_same_tree(alone, tmp_path):
     clips, expected = alone
-    (tmp_path / "spawned.py").write_text(SPAWNED, "utf-8")
+    (tmp_path / "in_processes.py").write_text(IN_PROCESSES, "utf-8")
     folder = next(iter(clips.values())).parents[1]
-    subprocess.run([sys.executable, tmp_path / "spawned.py", folder, tmp_path / "run"], check=True)
+    subprocess.run([sys.executable, tmp_path / "in_processes.py", folder, tmp_path / "run"], check=True)
     assert tree(tmp_path / "run") == expected
 
 

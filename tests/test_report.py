@@ -61,8 +61,7 @@ def make(folder, *arguments, **variables):
 def weird_run(copy, tmp_path_factory):
     """`make report` over a folder with a name that would hurt a shell, and what it printed."""
     (copy / ".venv").symlink_to(sys.prefix, target_is_directory=True)
-    installed = copy / ".venv" / "installed"
-    if not installed.exists():
+    if not (copy / ".venv" / "installed-constraints.txt").exists():
         pytest.skip("needs the environment that make installs")
     outside = tmp_path_factory.mktemp("out side")
     clips = some_clips(outside / NAME, actors=(1, 15, 20), each=7)
@@ -207,6 +206,12 @@ def test_nothing_of_this_machine_is_in_the_stored_notebooks():
         notebook = nbformat.reads(text, as_version=4)
         counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
         assert counts == list(range(1, len(counts) + 1)), f"{path.name} is not stored executed, in order"
+
+
+def test_the_lowest_versions_are_those_that_the_requirements_allow():
+    allowed = re.findall(r"^([\w-]+) *>= *([\d.]+)", (REPOSITORY / "requirements.txt").read_text("utf-8"), re.M)
+    lowest = re.findall(r"^([\w-]+)==([\d.]+)$", (REPOSITORY / "constraints-lowest.txt").read_text("utf-8"), re.M)
+    assert lowest == allowed and len(allowed) > 20
 
 
 def test_code_and_notebooks_are_clean():

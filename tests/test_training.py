@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -182,6 +183,17 @@ def test_a_second_call_reads_what_the_first_found(tmp_path, monkeypatch, caplog)
     training.fit(third, *settings, QUICK, file)
     assert file.read_bytes() == before
     assert (training.probabilities(first, features) == training.probabilities(third, features)).all()
+
+
+def test_a_training_that_began_without_a_gpu_goes_on_with_one(tmp_path):
+    """Whose half precision has a scaler of gradients, of which the checkpoint knows nothing."""
+    file, head = tmp_path / "head.pth", networks.report_head()
+    optimiser = torch.optim.AdamW(head.parameters())
+    here = SimpleNamespace(scaler=None, is_main_process=True, wait_for_everyone=lambda: None)
+    training._save(file, "key", [[1, 0, 0, 0, 0]], (0.5, head.state_dict()), QUICK, head, optimiser, here)
+    gpu = SimpleNamespace(**{**vars(here), "scaler": torch.amp.GradScaler("cpu")})
+    history, best = training._resume(file, "key", head, optimiser, gpu)
+    assert len(history) == 1 and best[0] == 0.5
 
 
 def test_a_damaged_or_hostile_checkpoint_is_one_sentence_and_stays(tmp_path):

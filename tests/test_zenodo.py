@@ -135,7 +135,7 @@ def test_all_passes_through_a_small_disk_and_gives_the_same_frames(served, run, 
     lost.unlink()
     table, failed = prepare(clips, run.root)
     assert [reason for _, reason in failed] == [
-        "not there any more, and not all of its frames are: fetch its actor again"
+        "not there (any more), and not all of its frames are: fetch its actor again"
     ]
     assert table["clip"].nunique() == 11
     zenodo.fetch_and_cut([1, 15, 20], said.append)
@@ -161,3 +161,38 @@ def test_cut_off_it_goes_on_and_clips_that_were_fetched_to_be_kept_stay(served, 
     assert {name.actor for name in zenodo.dropped(run)} == {15, 20}
     assert {path.parent.name for path in clips_of(run.data, False)} == {"Actor_01"}
     assert len(pd.read_csv(run.root / "frames.csv")["clip"].unique()) == 12
+
+
+def test_clips_that_somebody_put_there_are_neither_fetched_nor_dropped(served, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(zenodo, "CLIPS", 4)
+    shutil.copytree(tmp_path / "clips", run.data)  # four of each actor: by hand, so without a mark
+    (run.data / "Actor_20" / "01-01-01-01-01-01-20.mp4").unlink(missing_ok=True)
+    lacking = sorted((run.data / "Actor_15").glob("*.mp4"))[0]
+    lacking.unlink()  # of this one the archive has to be fetched, and the clips stay all the same
+    before = set(run.data.rglob("*.mp4"))
+    said = []
+    zenodo.fetch_and_cut([1, 15], said.append)
+    assert said[0].startswith("1 actor, 0.6 GB to download")
+    assert [downloads(served, actor) for actor in (1, 15)] == [0, 1]
+    assert before | {lacking} <= set(run.data.rglob("*.mp4")) and not zenodo.dropped(run)
+    with pytest.raises(UserError, match="RAVDESS has no actor 25: name some of 1 to 24"):
+        zenodo.fetch_and_cut([1, 25], said.append)
+
+
+def test_a_clip_that_cannot_be_cut_stays_and_is_fetched_again_once_it_is_lost(served, run, tmp_path):
+    broken = sorted((tmp_path / "clips" / "Actor_01").glob("*.mp4"))[0]
+    broken.write_bytes(broken.read_bytes()[:2000])
+    file = archive(tmp_path, 1, (tmp_path / "clips" / "Actor_01").glob("*.mp4"))
+    served.archives[file.name] = file.read_bytes()
+    zenodo.fetch_and_cut([1], lambda text: None)
+    assert [path.name for path in clips_of(run.data, False)] == [broken.name]
+    zenodo.fetch_and_cut([1], lambda text: None)
+    assert downloads(served, 1) == 1
+    clips, _ = ravdess.find_clips(run.data, dropped=zenodo.dropped(run))
+    _, failed = frames.prepare(clips, run.root)
+    assert [path.name for path, _ in failed] == [broken.name]
+    shutil.rmtree(run.data)  # another machine, to which the run was brought back
+    _, failed = frames.prepare(ravdess.find_clips(run.data, dropped=zenodo.dropped(run))[0], run.root)
+    assert [path.name for path, _ in failed] == [broken.name]
+    zenodo.fetch_and_cut([1], lambda text: None)
+    assert downloads(served, 1) == 2
