@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 PY = .venv/bin/python
 INSTALLED = .venv/installed-$(notdir $(CONSTRAINTS))
 
-.PHONY: report test publish crossval ablation notebooks bench clean
+.PHONY: report test publish crossval ablation growth notebooks bench clean
 report: $(INSTALLED) ## run the notebooks over DATA, into RUNS
 	@$(PY) -m helpers.report
 test: $(INSTALLED) ## all tests, the notebooks among them, on the drawn sample
@@ -16,6 +16,8 @@ crossval: $(INSTALLED) ## all actors in turn, the fine-tuned AlexNet too, over D
 	@$(PY) -m helpers.crossval
 ablation: $(INSTALLED) ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: hours
 	@$(PY) -m helpers.experiments
+growth: $(INSTALLED) ## what 1, 4, 16 and 64 times the sample cost, into data/growth.csv and the README: half an hour
+	@$(PY) -m tests.benchmarks.growth
 notebooks: $(INSTALLED) ## step through them in JupyterLab
 	@$(PY) -m jupyterlab notebooks
 bench: $(INSTALLED) ## speed, measured: tables of ratios

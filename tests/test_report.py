@@ -157,7 +157,7 @@ def test_no_clips_and_no_such_folder_are_one_sentence(weird_run, copy, tmp_path)
 
 
 def test_a_missing_or_a_wrong_python_is_one_sentence(tmp_path):
-    for name in ("Makefile", "requirements.txt", "constraints.txt"):
+    for name in ("Makefile", "requirements.txt", "requirements-cluster.txt", "constraints.txt"):
         shutil.copy(REPOSITORY / name, tmp_path)
     old = tmp_path / "old python"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.10.14\n[ "$1" = -V ]\n')
