@@ -1,4 +1,3 @@
-import signal
 import subprocess
 import sys
 import time
@@ -114,7 +113,7 @@ def test_a_machine_that_dies_has_kept_what_is_older_than_the_last_look(runs, tmp
     end = time.monotonic() + 30
     while not (tmp_path / "Drive" / "ravdess" / "late.csv").exists() and time.monotonic() < end:
         time.sleep(0.05)
-    keeper.send_signal(signal.SIGKILL)
+    keeper.kill()
     keeper.wait()
     keeping.restore(tmp_path / "Drive", tmp_path / "there")
     assert (tmp_path / "there" / "ravdess" / "late.csv").read_text() == "late"
