@@ -160,6 +160,20 @@ def test_two_processes_train_as_one(whole, tmp_path):
         assert abs(two[what] - np.mean(values)) <= max(values) - min(values)
 
 
+def test_it_trains_in_mixed_precision_too(whole, tmp_path, monkeypatch):
+    """What a GPU does by itself, on a processor, where accelerate is told to: it learns, and as it does in float32."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    mixed = start(tmp_path, "plain")
+    assert mixed.wait(120) == 0, mixed.stderr.read().decode()
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    _, exact = training_script.train(None, plain=True)
+    found = pd.read_csv(tmp_path / "plain.csv")
+    assert not np.allclose(found["train_loss"], exact["train_loss"], rtol=1e-6, atol=0)  # it was another precision
+    assert found["train_loss"].to_numpy() == pytest.approx(exact["train_loss"].to_numpy(), abs=0.1)
+    kept = training.read_checkpoint(tmp_path / "plain.pth")["best"]["network"]
+    assert {weight.dtype for weight in kept.values()} == {torch.float32}
+
+
 def test_a_second_call_reads_what_the_first_found(tmp_path, monkeypatch, caplog):
     settings, file = head_features(), tmp_path / "models" / "head.pth"
     first = networks.report_head()
