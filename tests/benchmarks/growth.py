@@ -95,10 +95,12 @@ def growth(folder):
 
 
 def on_paper(table):
-    """What the two largest sizes say of a million clips, as straight lines through both: a row a step."""
-    parts = {step: part.tail(2) for step, part in table.groupby("step", sort=False)}
-    line = lambda part, what: np.polyval(np.polyfit(part["clips"], part[what], 1), MILLION)  # noqa: E731
-    return pd.DataFrame({s: {w: line(p, w) for w in ("seconds", "memory", "disk")} for s, p in parts.items()}).T
+    """A straight line through what was measured, at a million clips, and never below what was: a row a step."""
+    rows = {}
+    for step, part in table.groupby("step", sort=False):
+        lines = {what: np.polyfit(part["clips"], part[what], 1) for what in ("seconds", "memory", "disk")}
+        rows[step] = {what: max(np.polyval(line, MILLION), part[what].max()) for what, line in lines.items()}
+    return pd.DataFrame(rows).T
 
 
 def in_words(table, machine):
@@ -110,12 +112,12 @@ def in_words(table, machine):
     ).rename(columns={"memory": "memory, MB", "disk": "on disk, MB"})  # fmt: skip
     told = [
         f"{step} {row.seconds / 3600:,.0f} hours, {row.memory / 1000:,.1f} GB of memory"
-        + f" and {row.disk / 1e6:,.1f} TB on disk" * int(row.disk > 1)
+        + f" and {row.disk / 1000:,.0f} GB on disk" * int(row.disk > 1)
         for step, row in on_paper(table).iterrows()
     ]
     return (
         f"Measured on the {DRAWN}, its clips repeated under other names, with {machine}:\n\n{markdown(cells)}\n\n"
-        f"On paper, in straight lines through the two largest sizes, a million clips take: {'; '.join(told)}.\n"
+        f"On paper, along straight lines through these, a million clips take: {'; '.join(told)}.\n"
     )
 
 
