@@ -132,6 +132,7 @@ def drawn(table, heading):
     for ax in axes:
         ax.set_xticks(sorted(set(table["clips"])), [f"{n:,}" for n in sorted(set(table["clips"]))])
         ax.minorticks_off()
+    axes[0].set_yticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figures.finished(figure, heading)
 
