@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -162,6 +163,30 @@ def test_a_notebook_opened_alone_has_the_earlier_ones_run_first(content, tmp_pat
     )
     assert (content / "faces" / "data" / "runs" / "my clips" / "01_preprocess.ipynb").exists()
     assert "so run now" not in run_in(content, notebook)
+
+
+def wheel(folder, name, version, needs=""):
+    """A package that holds nothing, as pip installs it."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as zipped:
+        zipped.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+        zipped.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        zipped.writestr(f"{info}/RECORD", "")
+
+
+def test_what_is_there_is_never_changed(machine, tmp_path, monkeypatch):
+    """A package that wants another numpy is refused, though that numpy is to be had."""
+    wheel(tmp_path, "numpy", "0.1")
+    wheel(tmp_path, "needy", "1.0", "Requires-Dist: numpy<1\n")
+    wheel(tmp_path, "modest", "1.0", "Requires-Dist: numpy\n")
+    for name, value in {"PIP_NO_INDEX": 1, "PIP_FIND_LINKS": tmp_path, "PYTHONPATH": REPOSITORY}.items():
+        monkeypatch.setenv(name, str(value))
+    before = packages(machine)
+    install = "from helpers import colab\ntry:\n colab.install([{!r}])\nexcept colab.UserError as said:\n print(said)"
+    assert "could not install needy>=1 beside what is here: ERROR" in python(machine, "-c", install.format("needy>=1"))
+    assert packages(machine) == before
+    assert python(machine, "-c", install.format("modest>=1")) == "Installed: modest>=1.\n"
+    assert packages(machine) == before | {"modest": "1.0"}
 
 
 def test_what_cannot_be_installed_is_one_sentence(tmp_path, monkeypatch):
