@@ -48,6 +48,8 @@ def make(folder, *arguments, **variables):
     environment = {
         k: v for k, v in os.environ.items() if k not in ("DATA", "RUNS", "WEIGHTS", "PYTHONPATH", "MAKEFLAGS")
     }
+    for stamp in Path(sys.prefix).glob("installed-*"):  # by which constraints this environment was installed
+        environment["CONSTRAINTS"] = stamp.name.removeprefix("installed-")
     return subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=folder,
@@ -61,7 +63,7 @@ def make(folder, *arguments, **variables):
 def weird_run(copy, tmp_path_factory):
     """`make report` over a folder with a name that would hurt a shell, and what it printed."""
     (copy / ".venv").symlink_to(sys.prefix, target_is_directory=True)
-    if not (copy / ".venv" / "installed-constraints.txt").exists():
+    if not list((copy / ".venv").glob("installed-*")):
         pytest.skip("needs the environment that make installs")
     outside = tmp_path_factory.mktemp("out side")
     clips = some_clips(outside / NAME, actors=(1, 15, 20), each=7)
@@ -157,8 +159,8 @@ def test_no_clips_and_no_such_folder_are_one_sentence(weird_run, copy, tmp_path)
 
 
 def test_a_missing_or_a_wrong_python_is_one_sentence(tmp_path):
-    for name in ("Makefile", "requirements.txt", "requirements-cluster.txt", "constraints.txt"):
-        shutil.copy(REPOSITORY / name, tmp_path)
+    for path in (REPOSITORY / "Makefile", *REPOSITORY.glob("*.txt")):
+        shutil.copy(path, tmp_path)
     old = tmp_path / "old python"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.10.14\n[ "$1" = -V ]\n')
     old.chmod(0o755)
