@@ -86,6 +86,14 @@ def run_notebooks(paths, run):
             print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 
+def _notebook(name):
+    if not (path := NOTEBOOKS / f"{name}.ipynb").exists():
+        raise UserError(
+            f"There is no notebook {name}: name some as they are called in notebooks/, such as 01_preprocess."
+        )
+    return path
+
+
 def summary(metrics):
     """The results as a table of plain text: model, split, frames, accuracy, macro recall."""
     lines = [f"{'model':<20}{'split':<8}{'frames':>8}{'accuracy':>10}{'macro recall':>14}  {metrics['data']}"]
@@ -134,7 +142,7 @@ if __name__ == "__main__":
         if sys.argv[1:] == ["publish"]:
             publish(os.environ.get("RUN") or SAMPLE.name)
         elif sys.argv[1:]:
-            run_notebooks([NOTEBOOKS / f"{name}.ipynb" for name in sys.argv[1:]], open_run())
+            run_notebooks([_notebook(name) for name in sys.argv[1:]], open_run())
         else:
             make_report()
     except UserError as problem:
