@@ -88,9 +88,7 @@ def run_notebooks(paths, run):
 
 def _notebook(name):
     if not (path := NOTEBOOKS / f"{name}.ipynb").exists():
-        raise UserError(
-            f"There is no notebook {name}: name some as they are called in notebooks/, such as 01_preprocess."
-        )
+        raise UserError(f"There is no notebook {name}: name it as notebooks/ has it, such as 01_preprocess.")
     return path
 
 
