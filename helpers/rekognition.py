@@ -130,7 +130,7 @@ def ask(run, frames, dollars):
 
 def _ask_all(client, todo, target):
     stop, failed, in_a_row, end = threading.Event(), {}, 0, None
-    way = _here if isinstance(get_active_backend()[0], (LokyBackend, ThreadingBackend)) else _afar
+    way = _here if isinstance(get_active_backend()[0], LokyBackend | ThreadingBackend) else _afar
     bar = tqdm(total=len(todo), desc="pictures", file=sys.stdout)
     with bar, contextlib.closing(way(client, todo, target, stop)) as work:
         for path, problem in work:

@@ -60,7 +60,8 @@ def machine():
         [site] = folder.glob("env/**/site-packages")
         for found in with_all_they_need(THERE):
             for file in found.files:
-                if ".." not in file.parts and "__pycache__" not in file.parts:
+                shared = (site / file).exists()  # as the __init__.py of NVIDIA's packages
+                if ".." not in file.parts and "__pycache__" not in file.parts and not shared:
                     linked(found.locate_file(file), site / file)
         (site / "colab.pth").write_text(f"{REPOSITORY / 'tests' / 'colab_standin'}\nimport google.colab\n", "utf-8")
         yield folder / "env"
