@@ -60,7 +60,7 @@ def _run(notebooks):
     command = [sys.executable, "-m", "helpers.report", *notebooks]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as work:
         try:
-            for line in work.stdout:
+            for line in work.stdout or ():
                 print(line, end="", flush=True)
             work.wait()
         except BaseException:  # stopped
@@ -81,10 +81,14 @@ def lacking(file=REPOSITORY / "requirements.txt"):
             continue
         name, least = need.groups()
         try:
-            if _numbers(version(name)) < _numbers(least):
-                raise UserError(f"{name} {version(name)} is too old here, and {least} is needed: take a newer runtime.")
+            here = version(name)
         except PackageNotFoundError:
             found.append(f"{name}>={least}")
+            continue
+        if not re.match(r"\d", here or ""):  # of an installation that was cut off
+            raise UserError(f"{name} is broken here (its version is “{here}”): take a newer runtime.")
+        if _numbers(here) < _numbers(least):
+            raise UserError(f"{name} {here} is too old here, and {least} is needed: take a newer runtime.")
     return found
 
 
@@ -92,7 +96,7 @@ def install(requirements):
     """Install packages with pip and leave every package that is there at its version; UserError if that cannot be."""
     if not requirements:
         return
-    there = {}
+    there: dict[str, str] = {}
     for found in distributions():  # as for imports, the first of a name counts
         there.setdefault(re.sub("[-_.]+", "-", found.metadata["Name"] or "").lower(), found.version)
     pins = [f"{name}=={number}" for name, number in there.items() if name and re.fullmatch(VERSION, number or "")]
@@ -130,4 +134,4 @@ def _keep_on_drive():
 
 
 def _numbers(text):
-    return [int(part) for part in re.match(r"[\d.]*\d", text)[0].split(".")]
+    return [int(part) for part in re.split(r"\.?[^\d.]", text)[0].split(".")]  # 2.4 of 2.4rc1, 2.4.dev0, 2.4+cu121

@@ -168,7 +168,7 @@ def main():
         )
     paths, folder = [run.root / path for path in table["path"]], run.path("features")
     trunk = alexnet_trunk(weights())
-    predictions = {}
+    predictions: dict[str, pd.DataFrame] = {}
     for what, call in (
         ("the report's head", lambda: head(trunk_features(trunk, paths, folder), table, run, trunk.note)),
         ("the small CNN", lambda: small_cnn(crops(paths, folder, CNN_TRANSFORM), table, run)),

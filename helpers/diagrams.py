@@ -71,8 +71,8 @@ def emotions(picture, box, confidence, ours, heading):
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7), width_ratios=(1.25, 1))
     left.imshow(picture)
-    corner, size = (box["Left"], box["Top"]), (box["Width"], box["Height"])
-    corner, size = ([a * picture.width, b * picture.height] for a, b in (corner, size))
+    corner = box["Left"] * picture.width, box["Top"] * picture.height
+    size = box["Width"] * picture.width, box["Height"] * picture.height
     left.add_patch(plt.Rectangle(corner, *size, fill=False, edgecolor=COLOURS["val"], linewidth=2))
     left.axis("off")
     colours = [COLOURS["train" if name in ours else "report"] for name in confidence.index]

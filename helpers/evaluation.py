@@ -43,12 +43,13 @@ def most_confident(table, group, order=None, of=PROBABILITIES):
     are the columns whose highest counts. The column `confidence` is added.
     """
     table = table.assign(confidence=table[of].max(axis=1))
-    table, chosen = table.sort_values(["confidence", "path"], ascending=[False, True]), []
+    table = table.sort_values(["confidence", "path"], ascending=[False, True])
+    chosen: list[int] = []  # of the index
     for value in sorted(set(table[group])) if order is None else order:
         rows = table[table[group] == value]
-        fresh = rows[~rows["actor"].isin([row.actor for row in chosen])]
-        chosen += list((fresh if len(fresh) else rows).head(1).itertuples())
-    return table.loc[[row.Index for row in chosen]]
+        fresh = rows[~rows["actor"].isin(table.loc[chosen, "actor"])]
+        chosen += list((fresh if len(fresh) else rows).index[:1])
+    return table.loc[chosen]
 
 
 def examples(table, split="val"):
@@ -93,7 +94,7 @@ def in_words(model, table, data):
         return f"**{model}**: there are no predictions for test frames of the {where[4:]}."
     share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     recall = pd.Series(np.diag(share), CLASSES)
-    mistakes = share.mask(np.eye(*share.shape, dtype=bool)).stack()
+    mistakes = share.mask(np.eye(*share.shape, dtype=np.bool_)).stack()
     (played, said), how_often = mistakes.idxmax(), mistakes.max()
     mistake = f"find none of the five in {played}" if said == NO_CLASS else f"take {played} for {said}"
     right, n = right_of_all(counts)

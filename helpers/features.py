@@ -4,6 +4,7 @@ A picture's numbers are found again by what made them (network, transform) and b
 stale is ever reused. The file only grows, a batch at a time, its index after it: cut off and run again, it goes on.
 """
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from helpers.images import REPORT_TRANSFORM, FrameDataset
 from helpers.networks import HEAD_SIZES, fingerprint
+from helpers.workspace import alone, content, writing
 
 BATCH = 32
 
@@ -71,7 +73,13 @@ def trunk_features(trunk, paths, folder, transform=REPORT_TRANSFORM):
     """Run a trunk once over each picture; returns `Features` (n, 25600), kept as float16."""
     trunk = trunk.to(device())
     name = f"alexnet-{fingerprint(trunk)}-{digest(repr(transform))[:8]}"
-    compute = lambda batch: trunk(batch.to(device())).flatten(1).half()  # noqa: E731
+
+    def compute(batch):
+        """Always of a whole batch, filled up with nothing: of one of another size the last digits may differ."""
+        whole = torch.zeros(BATCH, *batch.shape[1:])
+        whole[: len(batch)] = batch
+        return trunk(whole.to(device()))[: len(batch)].flatten(1).half()
+
     return _cached(name, np.dtype(np.float16), (HEAD_SIZES[0],), compute, paths, folder, transform)
 
 
@@ -84,34 +92,50 @@ def crops(paths, folder, transform):
 
 def _cached(name, dtype, shape, compute, paths, folder, transform):
     file, index = Path(folder) / f"{name}.{dtype.name}", Path(folder) / f"{name}.index"
-    file.parent.mkdir(parents=True, exist_ok=True)
     width = dtype.itemsize * int(np.prod(shape))
-    digests = [digest(Path(path).read_bytes()) for path in paths]
-    known = _known(file, index, width)
-    todo = {key: path for key, path in zip(digests, paths, strict=True) if key not in known}
-    batches = torch.utils.data.DataLoader(FrameDataset(todo.values(), transform), batch_size=BATCH) if todo else []
-    fresh, label = iter(todo), name.split("-")[0]
-    with open(file, "ab") as numbers, open(index, "a", encoding="ascii") as names, torch.inference_mode():
-        for batch in tqdm(batches, desc=label, unit="batch", file=sys.stdout, mininterval=0.5, disable=not todo):
-            numbers.write(compute(batch).cpu().numpy().tobytes())
-            numbers.flush()
-            names.writelines(next(fresh) + "\n" for _ in batch)
-            names.flush()
-    known = _known(file, index, width)
+    digests = [content(Path(path)) for path in paths]
+    with alone(file):  # two that write at once would spoil it
+        known = _known(file, index, width)
+        todo = {key: path for key, path in zip(digests, paths, strict=True) if key not in known}
+        batches = torch.utils.data.DataLoader(FrameDataset(todo.values(), transform), batch_size=BATCH) if todo else []
+        fresh, label = iter(todo), name.split("-")[0]
+        with _appending(file) as numbers, _appending(index) as names, torch.inference_mode():
+            for batch in tqdm(batches, desc=label, unit="batch", file=sys.stdout, mininterval=0.5, disable=not todo):
+                numbers(compute(batch).cpu().numpy().tobytes())
+                names(b"".join(next(fresh).encode() + b"\n" for _ in batch))
+        known = _known(file, index, width)
     table = RowFile(file, dtype, (len(known), *shape))
     return Features(table, np.array([known[key] for key in digests]), digest(name + "".join(digests)))
 
 
-def digest(content):
+@contextlib.contextmanager
+def _appending(path):
+    """A function that puts bytes at the end of a file, unless the file system refuses them: UserError."""
+    with writing(path):
+        file = open(path, "ab", buffering=0)  # noqa: SIM115
+
+    def append(numbers):
+        with writing(path):
+            while numbers:
+                numbers = numbers[file.write(numbers) :]
+
+    with file:
+        yield append
+
+
+def digest(text):
     """The SHA-256 of bytes or of a text, in hexadecimal."""
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
 def _known(file, index, width):
     """The row of each digest; what a kill left half-written at the end of either file is cut off."""
-    if not file.exists() or not index.exists():
+    if not file.exists() or not index.exists():  # one without the other is worth nothing
+        with writing(file):
+            file.unlink(missing_ok=True)
+            index.unlink(missing_ok=True)
         return {}
-    names = index.read_text("ascii").split("\n")[:-1][: file.stat().st_size // width]
+    names = index.read_text("ascii", errors="replace").split("\n")[:-1][: file.stat().st_size // width]
     os.truncate(file, len(names) * width)
     os.truncate(index, len(names) * 65)
     return {name: row for row, name in enumerate(names)}

@@ -8,6 +8,7 @@ import numpy as np
 import seaborn as sns
 
 from helpers.ravdess import CLASSES, SPLITS
+from helpers.workspace import replacing
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = {"train": "#0072B2", "val": "#E69F00", "report": "#999999"}
@@ -26,10 +27,8 @@ def set_style():
 
 def save(figure, path):
     """Write a figure as PNG, its title in the metadata too; returns it, so that a notebook shows it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.part.png")
-    figure.savefig(draft, metadata={"Software": None, "Title": figure.get_suptitle()})
-    draft.replace(path)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format="png", metadata={"Software": None, "Title": figure.get_suptitle()})
     return figure
 
 

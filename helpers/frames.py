@@ -4,8 +4,9 @@ One ffmpeg process a clip writes the pictures and lists the clip's own time stam
 picture follows. Killed and run again, it goes on; a clip that can't be read is named at the end, the others are done.
 """
 
-import hashlib
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,16 +22,28 @@ from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from helpers.ravdess import REPORT_SPLIT, ClipName, check_split, split_of
-from helpers.workspace import UserError, replacing, shown
+from helpers.ravdess import CLASSES, REPORT_SPLIT, ClipName, check_split, split_of
+from helpers.workspace import UserError, alone, content, replacing, shown, write_table, writing
 
 FPS = Fraction(5, 3)  # frames a second kept; the report's frame counts follow from it
 WIDTH, HEIGHT = 640, 360
 FIT = f"scale={WIDTH}:{HEIGHT}:force_original_aspect_ratio=increase,crop={WIDTH}:{HEIGHT}"
 QUALITY = 2  # ffmpeg's -q:v for JPEG: 2 is the best
 RECIPE = f"{FPS} {FIT} q{QUALITY}"
-TIME_LIMIT = 600  # seconds that one clip may take
 
+# What one clip may take: RAVDESS's have 1280 x 720 pixels and last 5 seconds. ffmpeg needs at most 1 GB for it.
+TIME_LIMIT = 120  # seconds of work
+LONGEST, MOST = 120, 30_000  # seconds, pictures
+LARGEST = 4096 * 2304  # pixels of a picture
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,flv,asf,mpeg,mpegvideo,mpegts,ogg"
+# No playlist or script that names other files, nothing from the network, no more memory at a time than it says
+GUARDED = ["-max_alloc", "500000000", "-format_whitelist", CONTAINERS, "-protocol_whitelist", "file"]
+GUARDED += ["-max_pixels", str(LARGEST), "-t", str(LONGEST + 1)]
+FULL = {  # what ffmpeg says where it cannot write, and never of a clip
+    os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+}
+
+PICTURE = rf"frames/(?:train|val|test)/(?:{'|'.join(CLASSES)})/[0-9-]+_[0-9]+\.jpg"  # as a run's tables name them
 COLUMNS = "path clip actor sex emotion intensity statement repetition time_s split label".split()
 
 
@@ -59,11 +72,19 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
     -------
     frames : DataFrame with `COLUMNS`; `path` is relative to `root`, `time_s` is the source frame's time in the clip
     failed : list of (Path, reason), the clips that could not be used
+
+    UserError if no clip can be read, or the frames cannot be written. A second call at the same time waits.
     """
     check_split(split)
+    with alone(root / "frames.csv"):
+        return _prepare(clips, root, split, jobs)
+
+
+def _prepare(clips, root, split, jobs):
     drafts, journal = root / ".drafts", root / "frames.jsonl"
     shutil.rmtree(drafts, ignore_errors=True)
-    drafts.mkdir(parents=True, exist_ok=True)
+    with writing(drafts):
+        drafts.mkdir(parents=True, exist_ok=True)
     before = _read_journal(journal)
     records = {name: before[str(name)] for name in clips if str(name) in before}
     records = {name: r for name, r in records.items() if _is_current(r, name, clips[name], root, split)}
@@ -76,7 +97,7 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
         delayed(_cut)(name, clips[name], root, drafts, split) for name in todo
     )
     failed = []
-    with open(journal, "a", encoding="utf-8") as file:
+    with writing(root / "frames"), open(journal, "a", encoding="utf-8") as file:
         for name, record in tqdm(work, total=len(todo), desc="clips", file=sys.stdout, disable=not todo):
             if "problem" in record:
                 failed.append((clips[name], record["problem"]))
@@ -92,11 +113,11 @@ def prepare(clips, root, split=REPORT_SPLIT, jobs=-1):
         [row for name in sorted(records) for row in _rows(name, records[name], split)], columns=COLUMNS
     )
     kept = set(frames["path"])
-    for picture in root.glob("frames/*/*/*.jpg"):  # of clips that are gone, or that a new split has moved
-        if picture.relative_to(root).as_posix() not in kept:
-            picture.unlink()
-    with replacing(root / "frames.csv") as file:
-        frames.to_csv(file, index=False)
+    with writing(root / "frames"):
+        for picture in root.glob("frames/*/*/*.jpg"):  # of clips that are gone, or that a new split has moved
+            if picture.relative_to(root).as_posix() not in kept:
+                picture.unlink()
+    write_table(root / "frames.csv", frames)
     return frames, sorted(failed)
 
 
@@ -111,7 +132,7 @@ def check_no_leak(frames, root):
 
     UserError names the first that is: a model that has seen a face, or the very picture, would be tested on it.
     """
-    digests = [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in frames["path"]]
+    digests = [content(root / path) for path in frames["path"]]
     for what, key in (("actor", frames["actor"]), ("picture", pd.Series(digests, frames.index))):
         splits = frames.groupby(key)["split"].nunique()
         if (splits > 1).any():
@@ -121,15 +142,25 @@ def check_no_leak(frames, root):
 
 
 def read_frames(path):
-    """Read `frames.csv`."""
-    return pd.read_csv(path)
+    """Read `frames.csv`; UserError if it is no such table, or names a picture outside its run."""
+    try:
+        frames = pd.read_csv(path)
+    except (ValueError, OSError) as problem:  # pandas has several names for a file that is no table
+        raise UserError(f"{shown(path)} cannot be read ({problem}): run 01_preprocess again.") from None
+    if missing := [column for column in COLUMNS if column not in frames]:
+        raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: run 01_preprocess again.")
+    if len(strange := frames[~frames["path"].astype(str).str.fullmatch(PICTURE)]):
+        raise UserError(
+            f"{shown(path)} names {strange['path'].iloc[0]!r}, which is no frame of its run: run 01_preprocess again."
+        )
+    return frames
 
 
 def still(path, time_s, width=WIDTH, height=HEIGHT):
     """One picture of a clip, `time_s` seconds after its start, as a PIL image."""
-    command = [ffmpeg(), "-nostdin", "-v", "error", "-ss", f"{time_s:.3f}", "-i", f"file:{path}", "-map", "0:v:0"]
-    command += ["-vf", FIT, "-frames:v", "1", "-c:v", "png", "-f", "image2pipe", "-"]
-    return Image.open(BytesIO(subprocess.run(command, capture_output=True, check=True).stdout))
+    command = [ffmpeg(), "-nostdin", "-v", "error", *GUARDED, "-ss", f"{time_s:.3f}", "-i", f"file:{path}"]
+    command += ["-map", "0:v:0", "-vf", FIT, "-frames:v", "1", "-c:v", "png", "-f", "image2pipe", "-"]
+    return Image.open(BytesIO(subprocess.run(command, capture_output=True, check=True, timeout=TIME_LIMIT).stdout))
 
 
 def one_of_each_emotion(clips, root, time_s=1.5):
@@ -147,7 +178,7 @@ def one_of_each_emotion(clips, root, time_s=1.5):
                 cut = [] if clips[name].exists() else sorted(root.glob(f"frames/*/*/{name}_02.jpg"))
                 chosen[name] = Image.open(cut[0]) if cut else still(clips[name], time_s)
                 break
-            except (OSError, subprocess.CalledProcessError):
+            except (OSError, subprocess.SubprocessError):
                 continue
     return chosen
 
@@ -170,12 +201,16 @@ def _cut(name, path, root, drafts, split):
         return name, {"problem": "not there (any more), and not all of its frames are: fetch its actor again"}
     try:
         stamp = _stamp(path)
-        if not stamp[0]:
-            return name, {"problem": "empty file"}
-        # of this try alone: another may have been killed, and its ffmpeg not
-        draft = Path(tempfile.mkdtemp(dir=drafts))
+    except OSError as problem:
+        return name, {"problem": f"cannot be opened ({problem.strerror})"}
+    if not stamp[0]:
+        return name, {"problem": "empty file"}
+    # of this try alone: another may have been killed, and its ffmpeg not
+    draft = Path(tempfile.mkdtemp(dir=drafts))
+    try:
         times = cut_pictures(path, draft)
-    except (OSError, ValueError) as problem:
+    except ValueError as problem:
+        shutil.rmtree(draft, ignore_errors=True)
         return name, {"problem": str(problem)}
     except subprocess.TimeoutExpired:
         return name, {"problem": f"took longer than {TIME_LIMIT} s"}
@@ -187,31 +222,46 @@ def _cut(name, path, root, drafts, split):
 
 
 def cut_pictures(path, folder):
-    """Write `0.jpg`, `1.jpg`, … into a folder; returns their true times in seconds. ValueError for a damaged clip."""
+    """Write `0.jpg`, `1.jpg`, … into a folder; returns their true times in seconds.
+
+    ValueError for a clip that is damaged, or larger or longer than a clip may be; OSError where nothing can be written.
+    """
     pictures = ["-map", "0:v:0", "-vf", f"fps={FPS},{FIT}", "-q:v", str(QUALITY), "-threads", "1", "-start_number", "0"]
-    stamps = ["-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"]  # a line a frame, nothing decoded for it
+    pictures += ["-frames:v", str(int(LONGEST * FPS) + 1)]
+    stamps = ["-map", "0:v:0", "-c", "copy"]  # a line a frame, nothing decoded for it
+    stamps += ["-frames:v", str(MOST + 1), "-f", "framecrc", "-"]
     quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
     lean = ["-threads", "1", "-filter_threads", "1", "-an"]  # clips run side by side, so one thread each is fastest
     done = subprocess.run(
-        [ffmpeg(), *quiet, *lean, "-i", f"file:{path.resolve()}", *pictures, "%d.jpg", *stamps],
+        [ffmpeg(), *quiet, *lean, *GUARDED, "-i", f"file:{path.resolve()}", *pictures, "%d.jpg", *stamps],
         cwd=folder,  # so that a % in the folder's own name is no pattern
         capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT,
     )  # fmt: skip
     errors = re.findall(r"\[(?:error|fatal|panic)\] (.*)", done.stderr)
     count = len(list(folder.glob("*.jpg")))
+    if full := [number for said, number in FULL.items() if said in done.stderr]:
+        raise OSError(full[0], os.strerror(full[0]))
+    if "not on whitelist" in done.stderr:
+        raise ValueError("not a video, or of a kind that is not read")
     if "matches no streams" in done.stderr:
         raise ValueError("no video stream")
-    if done.returncode or errors or not count:
-        raise ValueError(f"cut short, damaged or not a video (ffmpeg: {errors[0] if errors else 'no frame'})")
-    tick = Fraction(re.search(r"^#tb 0: (\S+)", done.stdout, re.M)[1])
+    if "max pixel count" in done.stderr:
+        raise ValueError(f"its pictures are larger than a clip's may be ({LARGEST:,} pixels)")
+    length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", done.stderr)
+    whole = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     packets = [[int(x) for x in line.split(",")[2:4]] for line in done.stdout.splitlines() if line[:1] == "0"]
-    shown = sorted(pts * tick for pts, _ in packets if pts >= 0)
-    end = float(max(pts + duration for pts, duration in packets) * tick)
-    if (length := re.search(r"Duration: (\d+):(\d+):([\d.]+)", done.stderr)) and shown:
-        whole = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3])
-        if end < whole - 0.5:
-            raise ValueError(f"cut short: {end:.1f} of {whole:.1f} s")
-    return [round(float(shown[i]), 4) for i in kept_frames(shown, count)]
+    if max(whole, count / FPS) > LONGEST or len(packets) > MOST:
+        raise ValueError(f"longer than a clip may be ({LONGEST} s and {MOST:,} pictures)")
+    tick = re.search(r"^#tb 0: (\d+/[1-9]\d*)", done.stdout, re.M)
+    stamps_s = sorted(pts * Fraction(tick[1]) for pts, _ in packets if pts >= 0) if tick else []
+    end = float(max(pts + duration for pts, duration in packets) * Fraction(tick[1])) if tick and packets else 0
+    if not count and 0 < end < 0.5 / FPS:
+        raise ValueError(f"too short for a frame: {end:.2f} s")
+    if done.returncode or errors or not count or not tick or not stamps_s:
+        raise ValueError(f"cut short, damaged or not a video (ffmpeg: {errors[0] if errors else 'no frame'})")
+    if end < whole - 0.5:
+        raise ValueError(f"cut short: {end:.1f} of {whole:.1f} s")
+    return [round(float(stamps_s[i]), 4) for i in kept_frames(stamps_s, count)]
 
 
 def _rows(name, record, split):
@@ -242,12 +292,13 @@ def _is_whole(record, name, root, split):
 
 
 def _read_journal(journal):
-    """The records of clips done before, by clip; a last line that was cut off by a kill is passed over."""
+    """The records of clips done before, by clip; a line that was cut off by a kill, or is none, is passed over."""
     records = {}
-    for line in journal.read_text("utf-8").splitlines() if journal.exists() else []:
+    for line in journal.read_text("utf-8", errors="replace").splitlines() if journal.exists() else []:
         try:
             record = json.loads(line)
+            ClipName.parse(record["clip"]), record["source"], record["recipe"], [float(t) for t in record["times"]]
             records[record["clip"]] = record
-        except ValueError:
+        except (ValueError, KeyError, TypeError):
             continue
     return records

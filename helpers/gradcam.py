@@ -54,14 +54,14 @@ def heat(network, pictures, classes):
     """
     network = network.to(device()).eval()
     layer = [layer for layer in network.trunk if isinstance(layer, nn.ReLU)][-1]
-    cam, maps = LayerGradCam(network, layer), []
+    cam, found = LayerGradCam(network, layer), []
     for i in range(0, len(classes), BATCH):
         batch = torch.stack([pictures[k] for k in range(i, min(i + BATCH, len(classes)))]).to(device())
         side = network.view.size if hasattr(network, "view") else batch.shape[-1]
         target = torch.as_tensor(np.asarray(classes[i : i + BATCH]), device=device())
-        found = cam.attribute(batch, target, relu_attributions=True)
-        maps.append(LayerAttribution.interpolate(found, (side, side), "bilinear")[:, 0].detach().cpu().numpy())
-    maps = np.concatenate(maps)
+        coarse = cam.attribute(batch, target, relu_attributions=True)
+        found.append(LayerAttribution.interpolate(coarse, (side, side), "bilinear")[:, 0].detach().cpu().numpy())
+    maps = np.concatenate(found)
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
+from helpers.workspace import UserError, shown
+
 # The report: frames of 360x640 (height, width), centre-cropped. Its head takes 25,600 numbers, which is what AlexNet's
 # convolutions give for a crop of 360x360 (256 maps of 10x10).
 SIZE, CROP = (360, 640), 360
@@ -31,8 +33,12 @@ class FrameDataset(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, i):
-        with Image.open(self.paths[i]) as picture:
-            return self.transform(picture.convert("RGB"))
+        try:
+            with Image.open(self.paths[i]) as picture:
+                return self.transform(picture.convert("RGB"))
+        except OSError:
+            name = shown(self.paths[i])
+            raise UserError(f"{name} is no whole picture: delete it and run 01_preprocess again.") from None
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class FaceView(nn.Module):
         theta[:, 0, 0], theta[:, 0, 1] = zoom * angle.cos() * mirror, -zoom * angle.sin()
         theta[:, 1, 0], theta[:, 1, 1] = zoom * angle.sin() * mirror, zoom * angle.cos()
         theta[:, 0, 2], theta[:, 1, 2] = between(-0.12, 0.12) * strength, between(-0.12, 0.12) * strength
-        grid = nn.functional.affine_grid(theta, (n, 3, self.size, self.size), align_corners=False)
+        grid = nn.functional.affine_grid(theta, [n, 3, self.size, self.size], align_corners=False)
         x = nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
         if self.grey:
             x = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)

@@ -134,7 +134,8 @@ def _download():
     if not cached.exists() and not _answers(url):
         log.warning("ImageNet weights could not be fetched from %s: the trunk is RANDOM.", url)
         return None
-    patience, _ = socket.getdefaulttimeout(), socket.setdefaulttimeout(PATIENCE)
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
     try:
         return AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as problem:

@@ -8,26 +8,23 @@ Source: docs.aws.amazon.com/rekognition/latest/APIReference/API_DetectFaces.html
 import contextlib
 import functools
 import json
-import logging
 import math
 import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
-from hashlib import sha256
 
 import numpy as np
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from joblib.parallel import LokyBackend, ThreadingBackend, get_active_backend
 from tqdm import tqdm
 
 from helpers import aws
-from helpers.workspace import SAMPLE, SEED, UserError, shown
+from helpers.workspace import SAMPLE, SEED, UserError, alone, content, writing
 
 # US dollars a picture: the first million of a month in us-east-1, as aws.amazon.com/rekognition/pricing had it on
 # 7 October 2026; other regions cost a little more
@@ -62,7 +59,7 @@ def read_answers(run, frames):
         found = [kept.get(path.rpartition("/")[2]) for path in frames["path"]]
     else:
         kept = _kept(answers_file(run))
-        found = [kept.get(_content(run.root / path)) for path in frames["path"]]
+        found = [kept.get(content(run.root / path)) for path in frames["path"]]
     return pd.Series(found, frames.index, dtype=object)
 
 
@@ -117,14 +114,16 @@ def ask(run, frames, dollars):
         return
     client, file = aws.connect(), answers_file(run)
     if allowed := _pictures(dollars):
-        with _alone(file):
+        with alone(file):
             kept = _kept(file)
-            pictures = {_content(path): path for path in (run.root / path for path in frames["path"])}
+            pictures = {content(path): path for path in (run.root / path for path in frames["path"])}
             todo = [(picture, path) for picture, path in pictures.items() if picture not in kept]
             order = np.random.default_rng(SEED).permutation(len(todo))[:allowed]
-            with open(file, "ab", buffering=0) as target:
+            with writing(file):
+                target = open(file, "ab", buffering=0)  # noqa: SIM115
                 if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
                     target.write(b"\n")  # after a line that was cut off
+            with target:
                 _ask_all(client, [todo[i] for i in order], target)
 
 
@@ -243,13 +242,6 @@ def _pictures(dollars):
     return int(dollars / PRICE + 1e-6)
 
 
-def _content(path):
-    try:
-        return sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        raise UserError(f"{shown(path)} cannot be read: run 01_preprocess again.") from None
-
-
 def _lines(file):
     """The whole lines of a file of answers; one that was cut off is passed over."""
     lines = []
@@ -264,18 +256,3 @@ def _kept(file):
     """{content: line} of the answers of the service that AWS's settings name."""
     wanted = aws.configured_service()
     return {line["picture"]: line for line in _lines(file) if aws.service(line.get("host", "")) == wanted}
-
-
-@contextlib.contextmanager
-def _alone(file):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file.with_name(f".{file.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logging.getLogger(__name__).warning("Another run is asking Rekognition: waiting until it is done.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -113,7 +113,7 @@ def publish(name, repository=REPOSITORY):
     for part in parts:
         if not (found := re.search(MARKED.format(part), report, re.S)):
             raise UserError(f"{shown(run / 'report.md')} has no part “{part}” for the README: make report first.")
-        readme = re.sub(MARKED.format(part), lambda _, found=found: found[0], readme, flags=re.S)
+        readme = re.sub(MARKED.format(part), found[0].replace("\\", r"\\"), readme, flags=re.S)
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     data = metrics["data"]
     if metrics["private"]:

@@ -9,11 +9,17 @@ Relative paths are meant from the repository's top.
 """
 
 import contextlib
+import hashlib
+import logging
 import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE, RAVDESS = REPOSITORY / "data" / "sample", REPOSITORY / "data" / "ravdess"
@@ -42,13 +48,15 @@ class Run:
     @property
     def title(self):
         """The data by name, as figures and tables give it."""
-        known = {SAMPLE: DRAWN, RAVDESS: "RAVDESS"}
-        return known.get(self.data, self.data.name.replace("-", " "))
+        name = shown(self.data.name).replace("-", " ")
+        name = f"folder “{name}”" if name == DRAWN else name
+        return {SAMPLE: DRAWN, RAVDESS: "RAVDESS"}.get(self.data, name)
 
     def path(self, *parts):
         """A path below the run, its folder made."""
         path = self.root.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def need(self, *parts, notebook):
@@ -104,19 +112,68 @@ def versions(*packages):
 def shown(path):
     """A path as it is shown to a reader: from the repository's top where it lies inside."""
     path = Path(path)
-    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else str(path)
+    text = path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else str(path)
+    return os.fsencode(text).decode("utf-8", "replace")  # a name's bytes need not be a text
+
+
+def content(path):
+    """The SHA-256 of a file's bytes, in hexadecimal; UserError if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as problem:
+        raise UserError(f"{shown(path)} cannot be read ({problem.strerror}): run 01_preprocess again.") from None
+
+
+@contextlib.contextmanager
+def writing(path):
+    """What the system refuses while something is written (a full disk, no permission), as one sentence."""
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        raise UserError(
+            f"{shown(path)} cannot be written ({reason}): see that the disk has room and that you may write there, "
+            "then run this again, and it goes on."
+        ) from problem
+
+
+@contextlib.contextmanager
+def alone(file):
+    """Hold the lock of a file; whoever else holds it is waited for, which is said. A killed process holds none."""
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file.with_name(f".{file.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("Another run is at work on %s: waiting until it is done.", shown(file))
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_table(path, table):
+    """Write a DataFrame as CSV, whole or not at all."""
+    with replacing(path) as file:
+        table.to_csv(file, index=False)
 
 
 @contextlib.contextmanager
 def replacing(path, mode="w"):
     """Open a file that takes its name only once it is whole, so that a half-written one never looks finished."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(draft, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
-            yield file
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    short = os.fsdecode(os.fsencode(path.name)[:200])  # of the 255 bytes that a name may have
+    draft = path.with_name(f".{short}.{os.getpid()}.part")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(draft, mode, **text) as file:
+                yield file
+            os.replace(draft, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise

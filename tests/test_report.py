@@ -21,17 +21,18 @@ from tests.test_frames import some_clips
 
 NAME = """it's 100% "we$ird"; $(touch pwned) `touch pwned` 人 é"""
 
-pytestmark = pytest.mark.skipif(not shutil.which("make") or not shutil.which("git"), reason="needs make and git")
+GIT, MAKE = shutil.which("git"), shutil.which("make")
+pytestmark = pytest.mark.skipif(not GIT or not MAKE, reason="needs make and git")
 
 
 def git(folder, *arguments):
     identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run([GIT, *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def copy_of_the_repository(folder):
     """A fresh commit of the working tree."""
-    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "ravdess", "new", "__pycache__", ".ruff_cache")
+    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "ravdess", "new", "__pycache__", ".ruff_cache", ".mypy_cache")
     shutil.copytree(REPOSITORY, folder, ignore=ignore)
     git(folder, "init", "-q")
     git(folder, "add", "-A")
@@ -51,7 +52,7 @@ def make(folder, *arguments, **variables):
     for stamp in Path(sys.prefix).glob("installed-*"):  # by which constraints this environment was installed
         environment["CONSTRAINTS"] = stamp.name.removeprefix("installed-")
     return subprocess.run(
-        ["make", "--no-print-directory", *arguments],
+        [MAKE, "--no-print-directory", *arguments],
         cwd=folder,
         env={**environment, **variables},
         capture_output=True,
@@ -217,8 +218,6 @@ def test_the_lowest_versions_are_those_that_the_requirements_allow():
 
 
 def test_code_and_notebooks_are_clean():
-    for command in (["check"], ["format", "--check"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "."], cwd=REPOSITORY, capture_output=True, text=True
-        )
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
+        done = subprocess.run([sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
