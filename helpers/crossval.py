@@ -30,7 +30,7 @@ from helpers.training import (
     probabilities,
     training_key,
 )
-from helpers.workspace import REPOSITORY, SEED, UserError, open_run, replacing, shown, weights
+from helpers.workspace import REPOSITORY, SEED, UserError, alone, open_run, shown, weights, write_table
 
 FOLDS = 5
 KEPT = REPOSITORY / "data" / "crossval.csv"
@@ -146,8 +146,7 @@ def keep(predictions, run):
     if KEPT.exists():
         before = pd.read_csv(KEPT, keep_default_na=False)
         counts = pd.concat([before[before["data"] != run.title], counts])
-    with replacing(KEPT) as file:
-        counts.to_csv(file, index=False)
+    write_table(KEPT, counts)
 
 
 def counted(predictions, data):
@@ -185,6 +184,7 @@ def main():
 
 if __name__ == "__main__":
     try:
-        main()
-    except UserError as problem:
+        with alone(open_run().root):
+            main()
+    except (UserError, OSError) as problem:
         sys.exit(f"\n{problem}")

@@ -16,7 +16,7 @@ from helpers.frames import read_frames
 from helpers.images import FACE_TRANSFORM, FIXED_TRANSFORM, FaceView
 from helpers.networks import face_alexnet, report_head
 from helpers.training import FINE_TUNING, Recipe, fit, labels_and_rows, precision, probabilities, training_key
-from helpers.workspace import REPOSITORY, UserError, open_run, replacing, shown, weights
+from helpers.workspace import REPOSITORY, UserError, alone, open_run, shown, weights, write_table
 
 ABLATION = REPOSITORY / "data" / "ablation.csv"
 SEEDS = (1, 2, 3)
@@ -55,8 +55,7 @@ def leakage(features, table, file, repeats=3):
             history = fit(report_head(repeat), features, labels, train, test, LEAK, seed=repeat).iloc[-1]
             rows.append([by, repeat, history["train_accuracy"], history["val_accuracy"], key])
     result = pd.DataFrame(rows, columns=["split_by", "repeat", "train_accuracy", "accuracy", "key"])
-    with replacing(file) as target:
-        result.to_csv(target, index=False)
+    write_table(file, result)
     return result.drop(columns="key")
 
 
@@ -94,8 +93,7 @@ def ablation(run):
                 "training_frames": len(split["train"]),
                 "precision": Accelerator(mixed_precision=precision()).mixed_precision.replace("no", "fp32"),
             }
-            with replacing(ABLATION) as target:
-                pd.DataFrame([rows[k] | {"key": k} for k in trainings if k in rows]).to_csv(target, index=False)
+            write_table(ABLATION, pd.DataFrame([rows[k] | {"key": k} for k in trainings if k in rows]))
         print("seed {seed}, {what}: {accuracy:.1%} of validation frames".format(**rows[key]), flush=True)
     return pd.DataFrame([rows[key] | {"key": key} for key in trainings])
 
@@ -118,6 +116,7 @@ def summary(trainings):
 
 if __name__ == "__main__":
     try:
-        print(summary(ablation(open_run())).round(3).to_string(), f"\n\nKept in {shown(ABLATION)}.")
-    except UserError as problem:
+        with alone(open_run().root):
+            print(summary(ablation(open_run())).round(3).to_string(), f"\n\nKept in {shown(ABLATION)}.")
+    except (UserError, OSError) as problem:
         sys.exit(f"\n{problem}")

@@ -12,7 +12,7 @@ from helpers.frames import read_frames
 from helpers.images import FACE_TRANSFORM
 from helpers.networks import face_alexnet
 from helpers.training import FINE_TUNING, fit, labels_and_rows
-from helpers.workspace import UserError, open_run, shown, weights
+from helpers.workspace import UserError, open_run, shown, weights, write_table
 
 
 def main():
@@ -25,7 +25,7 @@ def main():
     file = run.path("models", "alexnet.pth")
     history = fit(face_alexnet(weights()), faces, labels, rows["train"], rows["val"], FINE_TUNING, file)
     if here.is_main_process:
-        history.to_csv(run.path("history", "alexnet.csv"), index=False)
+        write_table(run.path("history", "alexnet.csv"), history)
         best = history.loc[history["val_accuracy"].idxmax()]
         print(f"{here.num_processes} processes, {len(history)} epochs, {shown(file)}: ", end="")
         print(f"{best['val_accuracy']:.1%} of the validation frames after epoch {best['epoch']:.0f}")
@@ -35,5 +35,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except UserError as problem:
+    except (UserError, OSError) as problem:
         sys.exit(f"\n{problem}")

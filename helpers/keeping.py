@@ -10,17 +10,25 @@ import filecmp
 import logging
 import re
 import shutil
+import stat
+import struct
 import threading
 import time
 import zipfile
+import zlib
 from collections import defaultdict
 
-from helpers.workspace import replacing
+from helpers.ravdess import CLASSES, SPLITS
+from helpers.workspace import UserError, replacing
 
 log = logging.getLogger(__name__)
 
 EVERY = 120  # seconds between two looks at what has changed; each version of a checkpoint goes to Drive's trash
 LEFT_OUT = {"features", "frames", ".drafts"}  # folders of a run; frames go into archives
+FRAME = rf"frames/({'|'.join(SPLITS)})/({'|'.join(CLASSES)})/[0-9]{{2}}(-[0-9]{{2}}){{6}}_[0-9]{{2,4}}\.jpg"
+FRAME_BYTES, ACTOR_BYTES = 10**6, 10**9  # at most: a frame has some 50 kB, an actor's frames 50 MB
+# what zipfile raises, OSError apart, where an archive is damaged, encrypted or made to harm
+DAMAGED = zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError
 
 
 def keep(runs, copy):
@@ -62,14 +70,18 @@ def restore(copy, runs):
         if filecmp.cmp(path, target, shallow=False):
             known[name] = _stamp(target)
     for archive in copy.glob("*/frames/Actor_??.zip"):
-        run = runs / archive.parts[-3]
+        run, sizes = runs / archive.parts[-3], {}
         for name, content in _contents(archive):
-            if not (run / name).exists():
-                with replacing(run / name, "wb") as file:
-                    file.write(content)
+            sizes[name] = len(content)
+            try:
+                if not (run / name).exists():
+                    with replacing(run / name, "wb") as file:
+                        file.write(content)
+            except OSError as problem:
+                raise UserError(f"{run / name} could not be written ({problem}): see to that, run again.") from problem
         pictures = _pictures(run).get(archive.stem[-2:], [])
-        if _sizes(run, pictures) == _entries(archive):
-            known[archive.relative_to(copy).as_posix()] = _sizes(run, pictures)
+        if _sizes(run, pictures) == sizes:
+            known[archive.relative_to(copy).as_posix()] = sizes
     return known
 
 
@@ -147,18 +159,38 @@ def _add_lines(path, target):
             file.write(b"".join(line + b"\n" for line in (*ours, *new)))
 
 
+def open_entry(zipped, entry, largest):
+    """Open a file of an archive to read; BadZipFile unless it is plain and of at most so many bytes: no more comes out."""
+    plain = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
+    packed = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may unpack to GB in one piece
+    if not (plain and packed and 0 < entry.file_size <= largest):
+        raise zipfile.BadZipFile(f"{entry.filename!r} is a link, empty, too large or packed in an odd way")
+    return zipped.open(entry)
+
+
 def _contents(archive):
-    """(name, bytes) of what an archive holds; nothing of a damaged one, which is written anew once its frames are."""
+    """(name, bytes) of the frames of its actor in an archive; the rest is passed over, with a warning, to be made again.
+
+    That is: what is damaged or too large, links, and names that no frame has, be it by their case. Of a name that is
+    there twice the first counts.
+    """
+    mine, room, seen, wrong = f"-{archive.stem[-2:]}_", ACTOR_BYTES, set(), []
     try:
         with zipfile.ZipFile(archive) as zipped:
-            yield from ((name, zipped.read(name)) for name in zipped.namelist() if name.startswith("frames/"))
-    except (zipfile.BadZipFile, OSError) as problem:
-        log.warning("%s is damaged (%s): its frames are to be made again.", archive, problem)
-
-
-def _entries(archive):
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            return {entry.filename: entry.file_size for entry in zipped.infolist()}
-    except (zipfile.BadZipFile, OSError):
-        return None
+            for entry in zipped.infolist():
+                name = entry.filename
+                try:
+                    if not re.fullmatch(FRAME, name) or mine not in name or name in seen:
+                        raise zipfile.BadZipFile(f"{name!r} is no frame of its actor, or there twice")
+                    seen.add(name)
+                    with open_entry(zipped, entry, min(FRAME_BYTES, room)) as picture:
+                        content = picture.read(FRAME_BYTES)
+                except DAMAGED as problem:
+                    wrong.append(problem)
+                    continue
+                room -= len(content)
+                yield name, content
+    except (*DAMAGED, OSError) as problem:
+        wrong.append(problem)
+    if wrong:
+        log.warning("%s is damaged (%s), in %d places: make those frames again.", archive, wrong[0], len(wrong))

@@ -4,13 +4,14 @@ The grammar of the names is the data set's own (Livingstone and Russo, 2018, doi
 the five classes and the split by actor are those of the 2020 report.
 """
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path, PurePosixPath
 
-from helpers.workspace import UserError
+from helpers.workspace import UserError, shown
 
 CLASSES = ("AngryFearful", "Disgust", "Happy", "NeutralCalm", "Sad")
 SPLITS = {"train": "training", "val": "validation", "test": "test"}  # short names, and what they are called in prose
@@ -113,16 +114,17 @@ def find_clips(folder, song=False, dropped=()):
     """
     folder = Path(folder)
     if not folder.is_dir() and not dropped:
-        raise UserError(f"There is no folder of clips at {folder}: point DATA at one that holds Actor_NN/*.mp4.")
+        raise UserError(f"There is no folder of clips at {shown(folder)}: point DATA at one that holds Actor_NN/*.mp4.")
     gone = {name.performance: (name, folder / f"Actor_{name.actor:02d}" / f"{name}.mp4") for name in dropped}
-    best, skipped = {}, []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() == ".mp4"):
+    best: dict = {}
+    paths, skipped = _walk(folder)
+    for path in paths:
         try:
             name = ClipName.parse(path.name)
         except ValueError as problem:
             skipped.append((path, f"wrong name: {problem}"))
             continue
-        if reason := _unused(name, path, song):
+        if reason := _unused(name, path, folder, song):
             skipped.append((path, reason))
         elif name.performance not in best:
             best[name.performance] = name, path
@@ -133,13 +135,25 @@ def find_clips(folder, song=False, dropped=()):
             skipped.append((first[1], "the same performance once more"))
     best = gone | best
     if not best:
-        raise UserError(f"There is no clip to use in {folder}: point DATA at a folder that holds Actor_NN/*.mp4.")
+        raise UserError(f"There is no clip to use in {shown(folder)}: point DATA at one that holds Actor_NN/*.mp4.")
     return dict(sorted(best.values())), skipped
 
 
-def _unused(name, path, song):
+def _walk(folder):
+    """(the paths below a folder that end in .mp4, sorted; [(a folder that is not looked into, why)])."""
+    paths, closed = [], []
+    refused = lambda problem: closed.append((Path(problem.filename), f"cannot be opened ({problem.strerror})"))  # noqa: E731
+    for top, folders, files in os.walk(folder, onerror=refused):
+        paths += [Path(top, name) for name in (*folders, *files) if name.lower().endswith(".mp4")]
+        closed += [(Path(top, n), "a link to a folder: not followed") for n in folders if Path(top, n).is_symlink()]
+    return sorted(paths), closed
+
+
+def _unused(name, path, folder, song):
     if not path.is_file():
-        return "not a file"
+        return "a link to nothing" if path.is_symlink() and not path.exists() else "not a file"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return "a link that leads out of the folder"
     if name.modality == Modality.AUDIO_ONLY:
         return "audio only"
     if name.channel == Channel.SONG and not song:

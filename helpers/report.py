@@ -17,9 +17,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.rekognition import limit
-from helpers.workspace import DRAWN, REPOSITORY, SAMPLE, UserError, open_run, replacing, shown, weights
+from helpers.workspace import DRAWN, REPOSITORY, SAMPLE, UserError, alone, open_run, replacing, shown, weights
 
 NOTEBOOKS = REPOSITORY / "notebooks"
+OLD = 3600  # seconds after which a draft cannot be one that is being written
 MARKED = r"(<!-- begin {0} -->\n).*?(<!-- end {0} -->)"
 
 
@@ -76,14 +77,21 @@ def make_report():
 
 
 def run_notebooks(paths, run):
-    """Execute notebooks one after another into a run's folder, and print how long each took."""
-    for i, path in enumerate(paths, 1):
-        print(f"[{i}/{len(paths)}] {path.stem} … ", end="", flush=True)
-        start = time.monotonic()
-        try:
-            execute(path, run.path(path.name), lambda text: print(f"\n      {text} … ", end="", flush=True))
-        finally:
-            print(f"{time.monotonic() - start:.0f} s", flush=True)
+    """Execute notebooks one after another into a run's folder, and print how long each took.
+
+    A second call for the same run waits for the first, and says so.
+    """
+    with alone(run.root):
+        for draft in run.root.rglob(".*.part"):  # half-written, by a run that was killed
+            if time.time() - draft.stat().st_mtime > OLD:
+                draft.unlink()
+        for i, path in enumerate(paths, 1):
+            print(f"[{i}/{len(paths)}] {path.stem} … ", end="", flush=True)
+            start = time.monotonic()
+            try:
+                execute(path, run.path(path.name), lambda text: print(f"\n      {text} … ", end="", flush=True))
+            finally:
+                print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 
 def _notebook(name):
@@ -143,5 +151,5 @@ if __name__ == "__main__":
             run_notebooks([_notebook(name) for name in sys.argv[1:]], open_run())
         else:
             make_report()
-    except UserError as problem:
+    except (UserError, OSError) as problem:
         sys.exit(f"\n{problem}")

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
 
 from helpers.ravdess import CLASSES, SPLITS
-from helpers.workspace import UserError, replacing, shown
+from helpers.workspace import UserError, shown, write_table
 
 PROBABILITIES = [f"p_{name}" for name in CLASSES]
 NO_CLASS = "no class"  # predicted where a model named none of the five: always a miss
@@ -33,8 +33,7 @@ def write_predictions(path, frames, probabilities, note="", key=None):
     table["predicted"] = _named(probabilities)
     table[PROBABILITIES] = np.round(probabilities, 6)
     table["note"] = note
-    with replacing(path) as file:
-        (table.assign(key=key) if key else table).to_csv(file, index=False)
+    write_table(path, table.assign(key=key) if key else table)
     return table
 
 

@@ -10,12 +10,14 @@ import os
 import shutil
 import time
 import zipfile
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pooch
 
 from helpers import frames
+from helpers.keeping import DAMAGED, open_entry
 from helpers.ravdess import ClipName, Modality, find_clips
 from helpers.workspace import RAVDESS, UserError, ravdess_run, replacing
 
@@ -26,6 +28,7 @@ MODALITY = Modality.AUDIO_VIDEO  # the one kind of file that is taken out of an 
 ZIP_GB, CLIPS_GB, KEPT_GB = 0.6, 0.35, 0.05  # of an actor, rounded up: archive, clips, frames with what is not cut
 MB_A_SECOND, CLIP_SECONDS = 10, 0.6  # for the forecast: a download, and cutting one clip of 1280 x 720 on one processor
 CLIPS = 60  # of an actor
+CLIP_BYTES = 30 * 10**6  # no clip is larger: most have about 4 MB
 WAITS = 5, 15, 60, 120  # seconds between tries; a server that says how long (Retry-After) is believed, up to
 LONGEST = 300
 
@@ -106,14 +109,18 @@ def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
     need, free = len(todo) * CLIPS_GB + (len(todo) if keep_zips else bool(todo)) * ZIP_GB, _free(folder)
     if need > free:
         raise UserError(f"{_counted(todo)} need {need:.1f} GB, and {free:.1f} GB are free at {folder}.")
+    if wrong := [path for path in (folder, *(_folder(folder, actor) for actor in todo)) if _blocked(path, folder)]:
+        raise UserError(f"{wrong[0]} is a file or a link, where a folder should be: move it away and fetch again.")
     for actor in todo:
         source = source or _registry(folder)
         name = f"Video_Speech_Actor_{actor:02d}.zip"
         archive = Path(_patiently(partial(source.fetch, name, progressbar=True), f"Actor {actor:02d}"))
         try:
             _unpack(archive, folder, actor)
-        except zipfile.BadZipFile as problem:
+        except DAMAGED as problem:
             raise UserError(f"{archive} is damaged ({problem}): delete it and fetch again.") from problem
+        except OSError as problem:
+            raise UserError(f"{archive} could not be unpacked ({problem}): see to that and fetch again.") from problem
         _mark(folder, actor).touch()
         if not keep_zips:
             archive.unlink()
@@ -151,6 +158,10 @@ def _folder(folder, actor):
     return Path(folder) / f"Actor_{actor:02d}"
 
 
+def _blocked(path, folder):
+    return (path.exists() and not path.is_dir()) or (path.is_symlink() and path != folder)
+
+
 def _mark(folder, actor):
     return _folder(folder, actor) / f".modality-{MODALITY:02d}-complete"
 
@@ -186,15 +197,24 @@ def _free(folder):
 
 
 def _unpack(archive, folder, actor):
-    """Take one actor's clips out of an archive, by their names alone: its paths are not trusted."""
-    target = _folder(folder, actor)
+    """Take one actor's clips out of an archive, all or none, by their names alone: its paths are not trusted.
+
+    Of entries that name the same clip, in another folder or in another case, the first counts.
+    """
+    target, taken = _folder(folder, actor), set()
     target.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(archive) as zipped:
+    for draft in target.glob(".01-*.part"):  # of a fetch that was killed
+        draft.unlink()
+    with zipfile.ZipFile(archive) as zipped, ExitStack() as drafts:
         for entry in zipped.infolist():
             try:
                 name = ClipName.parse(entry.filename)
             except ValueError:
                 continue
-            if name.actor == actor and name.modality == MODALITY and not entry.is_dir():
-                with zipped.open(entry) as clip, replacing(target / f"{name}.mp4", "wb") as file:
-                    shutil.copyfileobj(clip, file)
+            wanted = name.actor == actor and name.modality == MODALITY and not entry.is_dir()
+            if wanted and name not in taken and PurePosixPath(entry.filename).suffix.lower() == ".mp4":
+                taken.add(name)
+                with open_entry(zipped, entry, CLIP_BYTES) as clip:
+                    shutil.copyfileobj(clip, drafts.enter_context(replacing(target / f"{name}.mp4", "wb")))
+        if not taken:
+            raise zipfile.BadZipFile(f"it holds no clip of actor {actor:02d}")

@@ -32,7 +32,8 @@ def git(folder, *arguments):
 
 def copy_of_the_repository(folder):
     """A fresh commit of the working tree."""
-    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "ravdess", "new", "__pycache__", ".ruff_cache", ".mypy_cache")
+    caches = "__pycache__", ".ruff_cache", ".mypy_cache"
+    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "ravdess", "new", *caches)
     shutil.copytree(REPOSITORY, folder, ignore=ignore)
     git(folder, "init", "-q")
     git(folder, "add", "-A")
