@@ -94,7 +94,7 @@ def in_words(model, table, data):
         return f"**{model}**: there are no predictions for test frames of the {where[4:]}."
     share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     recall = pd.Series(np.diag(share), CLASSES)
-    mistakes = share.mask(np.eye(*share.shape, dtype=np.bool_)).stack()
+    mistakes = share.mask(np.eye(len(share), len(share.columns), dtype=bool)).stack()
     (played, said), how_often = mistakes.idxmax(), mistakes.max()
     mistake = f"find none of the five in {played}" if said == NO_CLASS else f"take {played} for {said}"
     right, n = right_of_all(counts)

@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
+from contextlib import closing
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -97,7 +99,13 @@ def _prepare(clips, root, split, jobs):
         delayed(_cut)(name, clips[name], root, drafts, split) for name in todo
     )
     failed = []
-    with writing(root / "frames"), open(journal, "a", encoding="utf-8") as file:
+    with (
+        writing(root / "frames"),
+        warnings.catch_warnings(),
+        closing(work),
+        open(journal, "a", encoding="utf-8") as file,
+    ):
+        warnings.filterwarnings("ignore", ".*tasks which were still", UserWarning)  # where an error ends it
         for name, record in tqdm(work, total=len(todo), desc="clips", file=sys.stdout, disable=not todo):
             if "problem" in record:
                 failed.append((clips[name], record["problem"]))

@@ -19,7 +19,7 @@ import zlib
 from collections import defaultdict
 
 from helpers.ravdess import CLASSES, SPLITS
-from helpers.workspace import UserError, replacing
+from helpers.workspace import replacing
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ EVERY = 120  # seconds between two looks at what has changed; each version of a 
 LEFT_OUT = {"features", "frames", ".drafts"}  # folders of a run; frames go into archives
 FRAME = rf"frames/({'|'.join(SPLITS)})/({'|'.join(CLASSES)})/[0-9]{{2}}(-[0-9]{{2}}){{6}}_[0-9]{{2,4}}\.jpg"
 FRAME_BYTES, ACTOR_BYTES = 10**6, 10**9  # at most: a frame has some 50 kB, an actor's frames 50 MB
-# what zipfile raises, OSError apart, where an archive is damaged, encrypted or made to harm
-DAMAGED = zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError
+# what zipfile raises where an archive is damaged, encrypted or made to harm
+DAMAGED = zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError
 
 
 def keep(runs, copy):
@@ -73,12 +73,9 @@ def restore(copy, runs):
         run, sizes = runs / archive.parts[-3], {}
         for name, content in _contents(archive):
             sizes[name] = len(content)
-            try:
-                if not (run / name).exists():
-                    with replacing(run / name, "wb") as file:
-                        file.write(content)
-            except OSError as problem:
-                raise UserError(f"{run / name} could not be written ({problem}): see to that, run again.") from problem
+            if not (run / name).exists():
+                with replacing(run / name, "wb") as file:
+                    file.write(content)
         pictures = _pictures(run).get(archive.stem[-2:], [])
         if _sizes(run, pictures) == sizes:
             known[archive.relative_to(copy).as_posix()] = sizes
@@ -160,7 +157,7 @@ def _add_lines(path, target):
 
 
 def open_entry(zipped, entry, largest):
-    """Open a file of an archive to read; BadZipFile unless it is plain and of at most so many bytes: no more comes out."""
+    """Open a file of an archive; BadZipFile unless it is a plain one of at most so many bytes: no more comes out."""
     plain = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
     packed = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may unpack to GB in one piece
     if not (plain and packed and 0 < entry.file_size <= largest):
@@ -169,10 +166,10 @@ def open_entry(zipped, entry, largest):
 
 
 def _contents(archive):
-    """(name, bytes) of the frames of its actor in an archive; the rest is passed over, with a warning, to be made again.
+    """(name, bytes) of the frames of its actor in an archive; all else is passed over, with a warning.
 
     That is: what is damaged or too large, links, and names that no frame has, be it by their case. Of a name that is
-    there twice the first counts.
+    there twice the first counts. What is lacking then is to be made again, and the archive with it.
     """
     mine, room, seen, wrong = f"-{archive.stem[-2:]}_", ACTOR_BYTES, set(), []
     try:
@@ -181,16 +178,16 @@ def _contents(archive):
                 name = entry.filename
                 try:
                     if not re.fullmatch(FRAME, name) or mine not in name or name in seen:
-                        raise zipfile.BadZipFile(f"{name!r} is no frame of its actor, or there twice")
+                        raise zipfile.BadZipFile(f"{name[:99]!r} is no frame of its actor, or there twice")
                     seen.add(name)
                     with open_entry(zipped, entry, min(FRAME_BYTES, room)) as picture:
                         content = picture.read(FRAME_BYTES)
                 except DAMAGED as problem:
-                    wrong.append(problem)
+                    wrong.append(str(problem) or "cut short")
                     continue
                 room -= len(content)
                 yield name, content
-    except (*DAMAGED, OSError) as problem:
-        wrong.append(problem)
+    except DAMAGED as problem:
+        wrong.append(str(problem) or "cut short")
     if wrong:
-        log.warning("%s is damaged (%s), in %d places: make those frames again.", archive, wrong[0], len(wrong))
+        log.warning("%s is damaged (%s; %d in all): make its frames again.", archive, wrong[0], len(wrong))

@@ -216,8 +216,10 @@ def _save(file, key, history, best, recipe, network, optimiser, accelerator):
     if len(history) < recipe.epochs:
         kept |= {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
         kept |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler else {}
+    buffer = io.BytesIO()  # straight to a full disk torch's own error would hide the system's
+    torch.save(kept, buffer)
     with replacing(file, "wb") as target:
-        torch.save(kept, target)
+        target.write(buffer.getbuffer())
 
 
 def _resume(file, key, network, optimiser, accelerator):

@@ -19,7 +19,7 @@ import pooch
 from helpers import frames
 from helpers.keeping import DAMAGED, open_entry
 from helpers.ravdess import ClipName, Modality, find_clips
-from helpers.workspace import RAVDESS, UserError, ravdess_run, replacing
+from helpers.workspace import RAVDESS, UserError, ravdess_run, replacing, writing
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +117,13 @@ def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
         archive = Path(_patiently(partial(source.fetch, name, progressbar=True), f"Actor {actor:02d}"))
         try:
             _unpack(archive, folder, actor)
+        except UserError:  # the disk is full
+            raise
         except DAMAGED as problem:
-            raise UserError(f"{archive} is damaged ({problem}): delete it and fetch again.") from problem
-        except OSError as problem:
-            raise UserError(f"{archive} could not be unpacked ({problem}): see to that and fetch again.") from problem
-        _mark(folder, actor).touch()
+            reason = str(problem) or "cut short"
+            raise UserError(f"{archive} is damaged ({reason}): delete it and fetch again.") from problem
+        with writing(_mark(folder, actor)):
+            _mark(folder, actor).touch()
         if not keep_zips:
             archive.unlink()
     return {actor: len(list(_folder(folder, actor).glob("*.mp4"))) for actor in actors}
@@ -202,9 +204,10 @@ def _unpack(archive, folder, actor):
     Of entries that name the same clip, in another folder or in another case, the first counts.
     """
     target, taken = _folder(folder, actor), set()
-    target.mkdir(parents=True, exist_ok=True)
-    for draft in target.glob(".01-*.part"):  # of a fetch that was killed
-        draft.unlink()
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+        for draft in target.glob(".01-*.part"):  # of a fetch that was killed
+            draft.unlink()
     with zipfile.ZipFile(archive) as zipped, ExitStack() as drafts:
         for entry in zipped.infolist():
             try:

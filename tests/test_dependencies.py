@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import sysconfig
 from collections import Counter
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
@@ -14,19 +15,17 @@ from packaging.utils import canonicalize_name
 
 from helpers.workspace import REPOSITORY
 
-# Required, and neither imported nor called by name
+ALL = "requirements.txt", "requirements-cluster.txt"
+# Required, and neither imported nor called as a command
 NOT_NAMED = {
     "ipywidgets": "tqdm, which pooch's progress bar is too, draws with it in a notebook",
     "nbval": "pytest's --nbval-lax in pyproject.toml",
-    "torchvision": "",
 }
-# Imported, and not required by itself: what brings it, for which it was made or which is made of it
+# Imported, and not required by itself: what brings it
 BROUGHT = {
     "botocore": "boto3", "ipython": "ipywidgets", "mistune": "jupyterlab", "nbformat": "nbclient",
     "packaging": "accelerate", "pytest": "pytest-xdist",
 }  # fmt: skip
-GOOGLE = "google"  # google.colab is on Colab's own machines alone
-
 exact = pytest.mark.skipif(
     not Path(sys.prefix, "installed-constraints.txt").exists(), reason="needs the environment that make installs"
 )
@@ -53,9 +52,6 @@ def requirements(*names):
         text = (REPOSITORY / ("requirements.txt" if name == "Colab" else name)).read_text("utf-8")
         lines += (text.split("\n\n")[0] if name == "Colab" else text).splitlines()
     return [Requirement(line) for line in (line.partition("#")[0].strip() for line in lines) if line]
-
-
-ALL = "requirements.txt", "requirements-cluster.txt"
 
 
 def names(needs):
@@ -100,15 +96,18 @@ def imported(*folders):
             modules.add(node.module)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.importorskip":
             modules.add(ast.literal_eval(node.args[0]))
-    tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"helpers", "tests", GOOGLE}
+    tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
+    tops -= {"helpers", "tests", "google"}  # google.colab is on Colab's own machines alone
     installed = packages_distributions()
     return {canonicalize_name(installed.get(top, [top])[0]) for top in tops}
 
 
 def test_every_requirement_is_used():
-    words = {n.value for tree in trees("tests") for n in ast.walk(tree) if isinstance(n, ast.Constant)}
-    words |= set((REPOSITORY / "Makefile").read_text("utf-8").split())  # commands, as in `-m jupyterlab`
-    unused = names(requirements(*ALL)) - imported("helpers", "notebooks", "tests") - words
+    commands = set(re.findall(r"-m (\w+)", (REPOSITORY / "Makefile").read_text("utf-8")))
+    for node in (node for tree in trees("tests") for node in ast.walk(tree)):
+        if isinstance(node, ast.List) and node.elts:  # as ["ruff", "check", "."]
+            commands.add(getattr(node.elts[0], "value", None))
+    unused = names(requirements(*ALL)) - imported("helpers", "notebooks", "tests") - commands
     assert unused == set(NOT_NAMED)
 
 
@@ -158,10 +157,12 @@ def test_licences_are_fine_and_those_of_the_requirements_stand_in_the_table():
     assert all(licences.values()), sorted(name for name in licences if not licences[name])
     text = (REPOSITORY / "data" / "README.md").read_text("utf-8").partition("## Licences of what is installed")[2]
     table = {}
-    for packages, name in re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text, re.M)[2:]:
+    for name, packages in re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text, re.M)[2:]:
         table |= dict.fromkeys(packages.split(", "), name)
     direct = names(requirements(*ALL))
     assert table == {name: licences[name] for name in direct}
-    if sys.platform == "linux" and sys.version_info[:2] == (3, 11):  # elsewhere some others are needed
-        counts = Counter(licences[name] for name in licences if name not in direct)
-        print(counts)
+    if sys.version_info[:2] == (3, 11) and sysconfig.get_platform() == "linux-x86_64":  # elsewhere they are others
+        others = [re.split(r" (?:AND|OR) ", licences[name]) for name in licences if name not in direct]
+        counts = Counter("several of these" if parts[1:] else parts[0].partition("-")[0] for parts in others)
+        in_words = ", ".join(f"{n} {family}" for family, n in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+        assert f"{len(others)} others: {in_words}." in " ".join(text.split())

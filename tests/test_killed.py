@@ -74,15 +74,18 @@ def finished(process):
 
 
 def kill_all_along(command, begin_anew, seconds):
-    """Start a command again and again, each time killed a little later; what ended by itself before is begun anew."""
-    killed = 0
-    for k in range(1, KILLS + 1):
+    """Start a command again and again, each time killed a little later; what ended before its time is begun anew."""
+    killed = starts = 0
+    while killed < KILLS:
         process = start(command)
-        time.sleep(seconds * k / (KILLS + 1))
-        killed += kill(process)
-        if process.returncode == 0:
+        time.sleep(seconds * (killed + 1) / (KILLS + 1))
+        if kill(process):
+            killed += 1
+        else:
+            assert process.returncode == 0
             begin_anew()
-    assert killed >= KILLS - 3  # each start finds something done, so the last ones may end before their time
+        starts += 1
+        assert starts < 3 * KILLS
     finished(start(command))
 
 
