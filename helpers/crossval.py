@@ -131,7 +131,10 @@ def _in_folds(names, build, inputs, table, run, recipe, answers, note="", twice=
 
 
 def _keys(file):
-    return set(pd.read_csv(file, usecols=lambda name: name == "key", dtype=str).get("key", ()))
+    try:
+        return set(pd.read_csv(file, usecols=lambda name: name == "key", dtype=str).get("key", ()))
+    except ValueError:  # no table, so not of these trainings
+        return set()
 
 
 def _drop_networks(run, name):

@@ -23,7 +23,7 @@ def table(answers):
     for line in answers:
         faces = line["answer"]["FaceDetails"]
         shares = {emotion["Type"]: emotion["Confidence"] for emotion in largest(faces).get("Emotions", [])}
-        first = max(shares, key=shares.get, default="UNKNOWN") if faces else NO_FACE
+        first = max(shares, key=shares.__getitem__, default="UNKNOWN") if faces else NO_FACE
         rows.append({"faces": len(faces), "first": first, **dict.fromkeys(EMOTIONS, 0.0), **shares})
     return pd.DataFrame(rows, answers.index, ["faces", "first", *EMOTIONS])
 

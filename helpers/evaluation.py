@@ -191,8 +191,9 @@ def _chance(p):
 def markdown(table, index=False):
     """A DataFrame as a Markdown table."""
     table = table.reset_index(names="") if index else table
+    plain = str.maketrans({"|": r"\|", "<": "&lt;", "\n": " ", "\r": " "})  # names of files can hold anything
     lines = [table.columns, ["-"] * table.shape[1], *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(str(cell).translate(plain) for cell in line) + " |" for line in lines)
 
 
 def difference_in_words(table, data):

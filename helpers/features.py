@@ -97,7 +97,7 @@ def _cached(name, dtype, shape, compute, paths, folder, transform):
     with alone(file):  # two that write at once would spoil it
         known = _known(file, index, width)
         todo = {key: path for key, path in zip(digests, paths, strict=True) if key not in known}
-        batches = torch.utils.data.DataLoader(FrameDataset(todo.values(), transform), batch_size=BATCH) if todo else []
+        batches = torch.utils.data.DataLoader(FrameDataset(todo.values(), transform), batch_size=BATCH)
         fresh, label = iter(todo), name.split("-")[0]
         with _appending(file) as numbers, _appending(index) as names, torch.inference_mode():
             for batch in tqdm(batches, desc=label, unit="batch", file=sys.stdout, mininterval=0.5, disable=not todo):

@@ -177,7 +177,7 @@ def one_of_each_emotion(clips, root, time_s=1.5):
     Strong clips and actors not yet shown come first; a clip that can't be read is passed over. Of one that was dropped
     once it was cut it is the third frame, filmed about 1.47 s after its start.
     """
-    chosen = {}
+    chosen: dict[ClipName, Image.Image] = {}
     for emotion in sorted({name.emotion for name in clips}, key=lambda emotion: emotion.name):
         shown_actors = {name.actor for name in chosen}
         names = [name for name in clips if name.emotion == emotion]
@@ -258,7 +258,7 @@ def cut_pictures(path, folder):
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", done.stderr)
     whole = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     packets = [[int(x) for x in line.split(",")[2:4]] for line in done.stdout.splitlines() if line[:1] == "0"]
-    if max(whole, count / FPS) > LONGEST or len(packets) > MOST:
+    if max(whole, float(count / FPS)) > LONGEST or len(packets) > MOST:
         raise ValueError(f"longer than a clip may be ({LONGEST} s and {MOST:,} pictures)")
     tick = re.search(r"^#tb 0: (\d+/[1-9]\d*)", done.stdout, re.M)
     stamps_s = sorted(pts * Fraction(tick[1]) for pts, _ in packets if pts >= 0) if tick else []

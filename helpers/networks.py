@@ -118,28 +118,28 @@ def layers(network, shape):
     return rows
 
 
-def _read(path):
+def _read(path, remedy="set WEIGHTS to imagenet, none or a .pth file"):
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)  # nothing in it is executed
     except Exception:  # torch has many ways to say that a file is not a checkpoint
-        raise UserError(
-            f"{shown(path)} is no file of PyTorch weights: set WEIGHTS to imagenet, none or a .pth file."
-        ) from None
+        raise UserError(f"{shown(path)} is no file of PyTorch weights: {remedy}.") from None
 
 
 def _download():
     """torchvision's ImageNet weights from its own cache or the network; None, with one line that says so, without."""
     url = AlexNet_Weights.IMAGENET1K_V1.url
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    if not cached.exists() and not _answers(url):
+    if cached.exists():
+        return _read(cached, "delete it, and it is fetched anew")
+    if not _answers(url):
         log.warning("ImageNet weights could not be fetched from %s: the trunk is RANDOM.", url)
         return None
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
-        return AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        return AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as problem:
-        log.warning("ImageNet weights could not be loaded (%s): the trunk is RANDOM.", problem)
+        log.warning("ImageNet weights could not be fetched (%s): the trunk is RANDOM.", problem)
         return None
     finally:
         socket.setdefaulttimeout(patience)

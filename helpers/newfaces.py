@@ -4,6 +4,7 @@ They lie in a folder, those with a label in a subfolder named after its class. N
 """
 
 import shutil
+import subprocess
 import tempfile
 import warnings
 from pathlib import Path
@@ -14,17 +15,19 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from helpers.features import device
-from helpers.frames import HEIGHT, WIDTH, cut_pictures
+from helpers.frames import HEIGHT, TIME_LIMIT, WIDTH, cut_pictures
 from helpers.images import FaceCrop, FrameDataset
 from helpers.ravdess import CLASSES, Emotion
 from helpers.sample import stranger
 from helpers.training import probabilities
-from helpers.workspace import REPOSITORY
+from helpers.workspace import REPOSITORY, UserError, shown, writing
 
 NEW = REPOSITORY / "data" / "new"
 COLUMNS = ["path", "file", "label", "time_s", "note"]
 CLIPS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ogv"}
-LARGEST = 100_000_000  # pixels of a picture that has to be read whole; a JPEG is read at a fraction of its size
+PICTURES = {"JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"}  # none that Pillow has another program read
+LARGEST = 64_000_000  # pixels of a picture that has to be read whole; most JPEGs are read at a fraction of their size
+TOO_LARGE = f"more than {LARGEST:,} pixels, too many to read at once: make it smaller"
 
 
 def prepare(folder, root):
@@ -33,20 +36,29 @@ def prepare(folder, root):
     A clip goes the road of 01 (5 frames every 3 seconds, what sticks out above and below cut off); a picture is turned
     as its EXIF says, put on white where it is transparent, and shrunk to a height of 360, with white at its sides or
     its sides cut off. Several pictures in one file count as its first. One picture is held at a time, of at most
-    `LARGEST` pixels.
+    `LARGEST` pixels, which takes less than 1 GB of memory.
 
     Returns
     -------
     frames : DataFrame, a row a frame: path (relative to `root`), file, label ("" without one), time_s, note
     failed : list of (Path, reason), what could not be used
+
+    UserError if the frames cannot be written.
     """
     target = Path(root) / "new"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    rows, failed = [], []
+    with writing(target):
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+    rows = []
+    failed: list[tuple[Path, str]] = []
     for n, (path, label) in enumerate(_files(folder, failed)):
         try:
             times = _convert(path, target, n)
+        except UserError:
+            raise
+        except subprocess.TimeoutExpired:
+            failed.append((path, f"took longer than {TIME_LIMIT} s"))
+            continue
         except Exception as problem:  # a damaged picture makes Pillow raise almost anything
             failed.append((path, str(problem).splitlines()[0] if str(problem) else type(problem).__name__))
             continue
@@ -54,7 +66,7 @@ def prepare(folder, root):
             name = f"new/{n:03d}_{k:02d}.jpg"
             with Image.open(Path(root) / name) as picture:
                 note = "" if FaceCrop().finds(picture) else "no colour of skin"
-            rows.append([name, path.relative_to(folder).as_posix(), label, time_s, note])
+            rows.append([name, shown(path.relative_to(folder)), label, time_s, note])
     return pd.DataFrame(rows, columns=COLUMNS), failed
 
 
@@ -104,10 +116,14 @@ def _files(folder, failed):
             continue
         if path.is_file():
             found.append((path, ""))
+        elif not path.is_dir():
+            failed.append((path, "not a file"))
         elif path.is_dir() and path.name in CLASSES:
             for inside in sorted(p for p in path.iterdir() if not p.name.startswith(".")):
                 if inside.is_file():
                     found.append((inside, path.name))
+                elif not inside.is_dir():
+                    failed.append((inside, "not a file"))
                 else:
                     failed.append((inside, "what lies deeper than in a class's folder is not looked at"))
         else:
@@ -120,27 +136,33 @@ def _convert(path, target, n):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
+            Image.init()
+            picture = Image.open(path, formats=sorted(PICTURES & set(Image.OPEN)))
+    except Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE) from None
     except UnidentifiedImageError:
         if path.suffix.lower() not in CLIPS:
-            raise ValueError("no picture that Pillow reads, and no clip by its name: save it as JPEG or MP4") from None
-        with tempfile.TemporaryDirectory(dir=target) as folder:
+            raise ValueError("no picture that is read here, and no clip by its name: save it as JPEG or MP4") from None
+        with writing(target), tempfile.TemporaryDirectory(dir=target) as folder:
             times = cut_pictures(path, Path(folder))
             for k in range(len(times)):
                 (Path(folder) / f"{k}.jpg").replace(target / f"{n:03d}_{k:02d}.jpg")
         return times
     with picture:
-        _framed(picture).save(target / f"{n:03d}_00.jpg", quality=95)
+        framed = _framed(picture)
+    with writing(target):
+        framed.save(target / f"{n:03d}_00.jpg", quality=95)
     return [0.0]
 
 
 def _framed(picture):
     """A picture of any size, mode and orientation as RGB, 640 x 360."""
+    by_rows = picture.format == "JPEG" and "progressive" not in picture.info
+    if picture.width * picture.height > LARGEST and not by_rows:
+        raise ValueError(TOO_LARGE)
     picture.draft("RGB", (2 * WIDTH, 2 * HEIGHT))
-    if picture.width * picture.height > LARGEST:
-        raise ValueError(f"{picture.width} x {picture.height} pixels are too many to read at once: save it as JPEG")
     step = max(1, min(picture.size) // (2 * HEIGHT))
-    if step > 1 and picture.mode in ("RGB", "RGBA", "L"):
+    if step > 1 and picture.mode in ("RGB", "RGBA", "L", "CMYK"):
         picture = picture.reduce(step)
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):  # 16 bits and more: from its darkest to its brightest
@@ -151,5 +173,5 @@ def _framed(picture):
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     picture, narrow = picture.convert("RGB"), picture.width / picture.height < WIDTH / HEIGHT
-    fit = ImageOps.pad if narrow else ImageOps.fit
-    return fit(picture, (WIDTH, HEIGHT), color="white") if narrow else fit(picture, (WIDTH, HEIGHT))
+    size = WIDTH, HEIGHT
+    return ImageOps.pad(picture, size, color="white") if narrow else ImageOps.fit(picture, size)

@@ -59,13 +59,15 @@ class ClipName:
         if not re.fullmatch("[0-9]{2}(-[0-9]{2}){6}", stem):
             raise ValueError("the name is not seven two-digit numbers joined by hyphens")
         *codes, repetition, actor = map(int, stem.split("-"))
+        modality, channel, emotion, intensity, statement = codes
         kinds = (Modality, Channel, Emotion, Intensity, Statement)
         for kind, code in zip(kinds, codes, strict=True):
             if code not in set(kind):
                 raise ValueError(f"RAVDESS has no {kind.__name__.lower()} {code:02d}")
         if repetition not in (1, 2) or not 1 <= actor <= 24:
             raise ValueError(f"RAVDESS has no repetition {repetition:02d} of actor {actor:02d}")
-        made = cls(*(kind(code) for kind, code in zip(kinds, codes, strict=True)), repetition, actor)
+        what = Modality(modality), Channel(channel), Emotion(emotion), Intensity(intensity), Statement(statement)
+        made = cls(*what, repetition, actor)
         if made.emotion == Emotion.NEUTRAL and made.intensity == Intensity.STRONG:
             raise ValueError("RAVDESS has no strong neutral")
         return made

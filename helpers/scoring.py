@@ -16,6 +16,7 @@ from helpers.workspace import UserError, shown, write_table
 
 PROBABILITIES = [f"p_{name}" for name in CLASSES]
 NO_CLASS = "no class"  # predicted where a model named none of the five: always a miss
+MOST = 1_000_000  # rows: more than a hundred times as many as RAVDESS has frames
 COLUMNS = ["path", "clip", "actor", "split", "label", "predicted", *PROBABILITIES, "note"]
 
 
@@ -39,7 +40,14 @@ def write_predictions(path, frames, probabilities, note="", key=None):
 
 def read_predictions(path):
     """Read one model's predictions; UserError if it is no such table."""
-    table = pd.read_csv(path, keep_default_na=False)
+    try:
+        large = path.stat().st_size > MOST * 200  # bytes that a row has, about
+        table = pd.read_csv(path, keep_default_na=False, nrows=0 if large else MOST + 1)
+    except (ValueError, OSError) as problem:  # pandas has several names for a file that is no table
+        reason = str(problem).splitlines()[0].rstrip(".")
+        raise UserError(f"{shown(path)} cannot be read ({reason}): write it with write_predictions.") from None
+    if large or len(table) > MOST:
+        raise UserError(f"{shown(path)} has more than {MOST:,} rows: a row a frame is all that it may have.")
     if missing := [column for column in COLUMNS if column not in table]:
         raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: write it with write_predictions.")
     if unknown := sorted((set(table["label"]) | set(table["predicted"]) - {NO_CLASS}) - set(CLASSES)):
@@ -50,11 +58,12 @@ def read_predictions(path):
         table[PROBABILITIES] = table[PROBABILITIES].astype(float)
     except ValueError as problem:
         raise UserError(f"{shown(path)} has a probability that is no number ({problem}).") from None
-    sums = table[PROBABILITIES].sum(axis=1)
-    if wrong := int((~np.isclose(sums, (table["predicted"] != NO_CLASS).astype(float), atol=1e-4)).sum()):
+    given = table[PROBABILITIES]
+    right = np.isclose(given.sum(axis=1), (table["predicted"] != NO_CLASS).astype(float), atol=1e-4)
+    if wrong := int((~(right & (given >= -1e-4).all(axis=1))).sum()):
         raise UserError(
-            f"{shown(path)} has {wrong} frames whose probabilities do not add up to 1 (to 0 for “{NO_CLASS}”): "
-            "write it with write_predictions."
+            f"{shown(path)} has {wrong} frames whose probabilities are none, or do not add up to 1 (to 0 for "
+            f"“{NO_CLASS}”): write it with write_predictions."
         )
     if twice := int(table["path"].duplicated().sum()):
         raise UserError(f"{shown(path)} has {twice} frames more than once: each frame may stand there once.")
@@ -70,10 +79,9 @@ def differing(table, frames, split=True):
     if unknown := int((~table["path"].isin(known.index)).sum()):
         return f"{unknown:,} frames that frames.csv does not have"
     of = known.loc[table["path"]]
-    wrong = (of["label"].to_numpy() != table["label"]) | (of["actor"].to_numpy() != table["actor"])
-    if split:
-        wrong |= of["split"].to_numpy() != table["split"]
-    return f"{wrong.sum():,} frames of another class, actor or split than in frames.csv" if wrong.any() else ""
+    names = ["clip", "actor", "label", *(["split"] if split else [])]
+    wrong = (of[names].astype(str).to_numpy() != table[names].astype(str).to_numpy()).any(axis=1)
+    return f"{wrong.sum():,} frames of another clip, actor, class or split than in frames.csv" if wrong.any() else ""
 
 
 def data_of(title, table):

@@ -166,11 +166,11 @@ def replacing(path, mode="w"):
     path = Path(path)
     short = os.fsdecode(os.fsencode(path.name)[:200])  # of the 255 bytes that a name may have
     draft = path.with_name(f".{short}.{os.getpid()}.part")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(draft, mode, **text) as file:
+            with open(draft, mode, encoding=encoding, newline=newline) as file:
                 yield file
             os.replace(draft, path)
         except BaseException:

@@ -170,9 +170,10 @@ def test_no_clip_of_a_hostile_archive_is_left(served, tmp_path, what):
 
 
 @pytest.mark.parametrize(
-    "content", [packed(), packed((f"Actor_01/{CLIP[:-3]}txt", TEXT), ("01-01-03-01-01-01-02.mp4", TEXT))]
+    "names", [[], [f"Actor_01/{CLIP[:-3]}txt", "01-01-03-01-01-01-02.mp4"]], ids=["empty", "of others"]
 )
-def test_an_archive_without_a_clip_of_the_actor_is_not_taken_for_whole(served, tmp_path, content):
+def test_an_archive_without_a_clip_of_the_actor_is_not_taken_for_whole(served, tmp_path, names):
+    content = packed(*((name, TEXT) for name in names))
     fetch_fails(served, tmp_path / "ravdess", content, "it holds no clip of actor 01")
 
 
@@ -182,7 +183,7 @@ def test_a_clip_that_unpacks_to_10_gb_stops_early(served, tmp_path, lean, says):
 
 
 def test_clips_leave_their_folder_by_no_path_and_the_first_of_a_name_counts(served, tmp_path):
-    names = f"../../{CLIP} {CLIP} Actor_01/{CLIP[:-3]}MP4 /{OTHER} ..\\..\\{OTHER} C:\\{OTHER} Actor_02/{OTHER}".split()
+    names = f"../../{CLIP} {CLIP} Actor_01/{CLIP[:-3]}MP4 /{OTHER[:-3]}MP4 {OTHER} ..\\..\\{OTHER} C:\\{OTHER} Actor_02/{OTHER}".split()
     names += [f"{CLIP}/", "../x/", "/etc/x.mp4", "../Actor_02/01-01-03-01-01-01-02.mp4", "Actor_01/02" + CLIP[2:]]
     served.archives[ZIP] = packed(*((link(n) if n[:2] == "02" else n, n.encode()) for n in names))
     folder = tmp_path / "one" / "two" / "ravdess"
@@ -190,7 +191,7 @@ def test_clips_leave_their_folder_by_no_path_and_the_first_of_a_name_counts(serv
     inside = {f"Actor_01/{p}" for p in (CLIP, OTHER, ".modality-01-complete")}
     assert everything(folder) == {"Actor_01", *inside} and everything(tmp_path / "one") >= {"two", "two/ravdess"}
     assert len(everything(tmp_path)) == 7
-    assert [(folder / "Actor_01" / p).read_text() for p in (CLIP, OTHER)] == [f"../../{CLIP}", f"/{OTHER}"]
+    assert [(folder / "Actor_01" / p).read_text() for p in (CLIP, OTHER)] == [f"../../{CLIP}", f"/{OTHER[:-3]}MP4"]
     assert not Path("/", OTHER).exists()
 
 
@@ -218,7 +219,7 @@ def test_a_link_or_a_file_in_the_place_of_a_folder_is_one_sentence(served, tmp_p
         actor.unlink()
     assert len(served.asked) == asked and not everything(outside)
     (actor / CLIP).mkdir(parents=True)
-    with pytest.raises(UserError, match=rf"{CLIP} cannot be written \(Is a directory\): see that"):
+    with pytest.raises(UserError, match=rf"^[^ ]+/{CLIP} cannot be written \(Is a directory\): see that"):
         zenodo.fetch([1], folder)
     assert everything(actor) == {CLIP}
     (actor / CLIP).rmdir()
@@ -255,7 +256,7 @@ def test_no_flipped_bit_is_a_traceback(tmp_path, caplog):
         copy = tmp_path / "copy" / "ravdess" / "frames" / "Actor_01.zip"
         copy.parent.mkdir(parents=True, exist_ok=True)
         start = content.rindex(b"PK\x01\x02")
-        for n in range(150):
+        for n in range(100):
             flipped = bytearray(content)
             for _ in range(chance.randint(1, 3)):  # half of them in the headers
                 place = chance.randrange(start if n % 2 else 0, len(content))
@@ -293,7 +294,7 @@ def test_no_frame_of_a_hostile_archive_is_left_but_the_good_ones_are(kept, tmp_p
     kept.write_bytes(hostile(*FRAMES)[what])
     here, copy = tmp_path / "here" / "runs", tmp_path / "Drive"
     keeping.restore(copy, here)
-    assert "Actor_01.zip is damaged (" in caplog.text and "()" not in caplog.text
+    assert "Actor_01.zip is damaged (" in caplog.text and "(;" not in caplog.text
     unreadable = what.startswith(("archive", "no archive", "no bytes at all", "name"))
     found = {p.relative_to(here / "ravdess").as_posix(): p.read_bytes() for p in here.rglob("*") if p.is_file()}
     assert found == ({} if unreadable else {FRAMES[0]: TEXT})
@@ -352,9 +353,11 @@ def test_a_file_in_the_place_of_the_frames_folder_is_one_sentence(kept, tmp_path
 # killed
 
 FETCH = """
-import sys
+import shutil, sys, time
 from pathlib import Path
 from helpers import workspace, zenodo
+copy = shutil.copyfileobj
+shutil.copyfileobj = lambda *files: (time.sleep(0.03), copy(*files))  # a drawn clip is small, a real one is not
 workspace.RAVDESS = Path(sys.argv[1], "ravdess")
 zenodo.fetch_and_cut([1, 15, 20], lambda text: print(text, flush=True))
 """

@@ -87,7 +87,7 @@ def test_bad_tables_are_refused_in_one_sentence(predictions, tmp_path):
         (lambda t: t.assign(predicted="Bored"), "classes that are not ours: Bored"),
         (lambda t: t.assign(p_Sad=""), "has a probability that is no number"),
         (lambda t: t.head(0), "has no frames"),
-        (lambda t: t.assign(p_Sad=t["p_Sad"] + 0.01), "has 60 frames whose probabilities do not add up to 1"),
+        (lambda t: t.assign(p_Sad=t["p_Sad"] + 0.01), "has 60 frames whose probabilities are none, or do not"),
         (lambda t: pd.concat([t, t.head(2)]), "has 2 frames more than once"),
     ):
         change(predictions).to_csv(path, index=False)
@@ -98,7 +98,9 @@ def test_bad_tables_are_refused_in_one_sentence(predictions, tmp_path):
 def test_predictions_that_do_not_fit_the_frames_are_named(predictions, frames):
     assert scoring.differing(predictions, frames) == scoring.differing(predictions.tail(20), frames) == ""
     other = frames.assign(split="test")
-    assert scoring.differing(predictions, other) == "30 frames of another class, actor or split than in frames.csv"
+    assert (
+        scoring.differing(predictions, other) == "30 frames of another clip, actor, class or split than in frames.csv"
+    )
     assert scoring.differing(predictions, other, split=False) == ""
     assert scoring.differing(predictions, frames.head(50)) == "10 frames that frames.csv does not have"
     assert scoring.data_of("moving stills", predictions) == "moving stills, random trunk"
