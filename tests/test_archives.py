@@ -183,8 +183,16 @@ def test_a_clip_that_unpacks_to_10_gb_stops_early(served, tmp_path, lean, says):
 
 
 def test_clips_leave_their_folder_by_no_path_and_the_first_of_a_name_counts(served, tmp_path):
-    names = f"../../{CLIP} {CLIP} Actor_01/{CLIP[:-3]}MP4 /{OTHER[:-3]}MP4 {OTHER} ..\\..\\{OTHER} C:\\{OTHER} Actor_02/{OTHER}".split()
-    names += [f"{CLIP}/", "../x/", "/etc/x.mp4", "../Actor_02/01-01-03-01-01-01-02.mp4", "Actor_01/02" + CLIP[2:]]
+    names = f"../../{CLIP} {CLIP} Actor_01/{CLIP[:-3]}MP4 /{OTHER[:-3]}MP4 {OTHER} Actor_02/{OTHER}".split()
+    names += [
+        f"..\\..\\{OTHER}",
+        f"C:\\{OTHER}",
+        f"{CLIP}/",
+        "../x/",
+        "/etc/x.mp4",
+        "../Actor_02/01-01-03-01-01-01-02.mp4",
+        "Actor_01/02" + CLIP[2:],
+    ]
     served.archives[ZIP] = packed(*((link(n) if n[:2] == "02" else n, n.encode()) for n in names))
     folder = tmp_path / "one" / "two" / "ravdess"
     assert zenodo.fetch([1], folder) == {1: 2}
