@@ -5,11 +5,13 @@ CONSTRAINTS ?= constraints.txt
 PY = .venv/bin/python
 INSTALLED = .venv/installed-$(notdir $(CONSTRAINTS))
 
-.PHONY: report test publish crossval ablation growth notebooks bench clean
+.PHONY: report test torture publish crossval ablation growth notebooks bench clean
 report: $(INSTALLED) ## run the notebooks over DATA, into RUNS
 	@$(PY) -m helpers.report
 test: $(INSTALLED) ## all tests, the notebooks among them, on the drawn sample
 	@$(PY) -m pytest --numprocesses 2 --dist loadfile
+torture: $(INSTALLED) ## the tests that take longer than the rest together: each step killed twenty times, say
+	@$(PY) -m pytest -m torture -s tests
 publish: $(INSTALLED) ## put the results of run RUN into imgs/, the README and the stored notebooks
 	@$(PY) -m helpers.report publish
 crossval: $(INSTALLED) ## all actors in turn, the fine-tuned AlexNet too, over DATA, into data/crossval.csv: long

@@ -24,7 +24,7 @@ from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from helpers.ravdess import CLASSES, REPORT_SPLIT, ClipName, check_split, split_of
+from helpers.ravdess import CLASSES, REPORT_SPLIT, SPLITS, ClipName, check_split, split_of
 from helpers.workspace import UserError, alone, content, replacing, shown, write_table, writing
 
 FPS = Fraction(5, 3)  # frames a second kept; the report's frame counts follow from it
@@ -45,7 +45,8 @@ FULL = {  # what ffmpeg says where it cannot write, and never of a clip
     os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 }
 
-PICTURE = rf"frames/(?:train|val|test)/(?:{'|'.join(CLASSES)})/[0-9-]+_[0-9]+\.jpg"  # as a run's tables name them
+# A frame's name, as a run's tables have it
+PICTURE = rf"frames/(?:{'|'.join(SPLITS)})/(?:{'|'.join(CLASSES)})/[0-9]{{2}}(?:-[0-9]{{2}}){{6}}_[0-9]{{2,4}}\.jpg"
 COLUMNS = "path clip actor sex emotion intensity statement repetition time_s split label".split()
 
 

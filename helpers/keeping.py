@@ -18,14 +18,13 @@ import zipfile
 import zlib
 from collections import defaultdict
 
-from helpers.ravdess import CLASSES, SPLITS
+from helpers.frames import PICTURE
 from helpers.workspace import replacing
 
 log = logging.getLogger(__name__)
 
 EVERY = 120  # seconds between two looks at what has changed; each version of a checkpoint goes to Drive's trash
 LEFT_OUT = {"features", "frames", ".drafts"}  # folders of a run; frames go into archives
-FRAME = rf"frames/({'|'.join(SPLITS)})/({'|'.join(CLASSES)})/[0-9]{{2}}(-[0-9]{{2}}){{6}}_[0-9]{{2,4}}\.jpg"
 FRAME_BYTES, ACTOR_BYTES = 10**6, 10**9  # at most: a frame has some 50 kB, an actor's frames 50 MB
 # what zipfile raises where an archive is damaged, encrypted or made to harm
 DAMAGED = zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError
@@ -177,7 +176,7 @@ def _contents(archive):
             for entry in zipped.infolist():
                 name = entry.filename
                 try:
-                    if not re.fullmatch(FRAME, name) or mine not in name or name in seen:
+                    if not re.fullmatch(PICTURE, name) or mine not in name or name in seen:
                         raise zipfile.BadZipFile(f"{name[:99]!r} is no frame of its actor, or there twice")
                     seen.add(name)
                     with open_entry(zipped, entry, min(FRAME_BYTES, room)) as picture:

@@ -19,7 +19,7 @@ import pooch
 from helpers import frames
 from helpers.keeping import DAMAGED, open_entry
 from helpers.ravdess import ClipName, Modality, find_clips
-from helpers.workspace import RAVDESS, UserError, ravdess_run, replacing, writing
+from helpers.workspace import RAVDESS, UserError, alone, ravdess_run, replacing, writing
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
     source : a `pooch.Pooch` that knows the archives' checksums; without one, Zenodo's record
 
     Returns the number of clips now there, by actor. UserError if the disk is too small or an archive is damaged.
+    A second call at the same time waits.
     """
     folder, actors = Path(folder), _checked(actors)
     todo = [actor for actor in actors if not _is_whole(folder, actor)]
@@ -111,21 +112,24 @@ def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
         raise UserError(f"{_counted(todo)} need {need:.1f} GB, and {free:.1f} GB are free at {folder}.")
     if wrong := [path for path in (folder, *(_folder(folder, actor) for actor in todo)) if _blocked(path, folder)]:
         raise UserError(f"{wrong[0]} is a file or a link, where a folder should be: move it away and fetch again.")
-    for actor in todo:
-        source = source or _registry(folder)
-        name = f"Video_Speech_Actor_{actor:02d}.zip"
-        archive = Path(_patiently(partial(source.fetch, name, progressbar=True), f"Actor {actor:02d}"))
-        try:
-            _unpack(archive, folder, actor)
-        except UserError:  # the disk is full
-            raise
-        except DAMAGED as problem:
-            reason = str(problem) or "cut short"
-            raise UserError(f"{archive} is damaged ({reason}): delete it and fetch again.") from problem
-        with writing(_mark(folder, actor)):
-            _mark(folder, actor).touch()
-        if not keep_zips:
-            archive.unlink()
+    with alone(folder / "archives"):
+        for left in folder.glob("tmp????????"):  # pooch's, of a download that was killed
+            left.unlink(missing_ok=True)
+        for actor in [actor for actor in todo if not _is_whole(folder, actor)]:
+            source = source or _registry(folder)
+            name = f"Video_Speech_Actor_{actor:02d}.zip"
+            archive = Path(_patiently(partial(source.fetch, name, progressbar=True), f"Actor {actor:02d}"))
+            try:
+                _unpack(archive, folder, actor)
+            except UserError:  # the disk is full
+                raise
+            except DAMAGED as problem:
+                reason = str(problem) or "cut short"
+                raise UserError(f"{archive} is damaged ({reason}): delete it and fetch again.") from problem
+            with writing(_mark(folder, actor)):
+                _mark(folder, actor).touch()
+            if not keep_zips:
+                archive.unlink()
     return {actor: len(list(_folder(folder, actor).glob("*.mp4"))) for actor in actors}
 
 
