@@ -120,7 +120,7 @@ def lean():
 
 
 def everything(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix != ".lock"}
 
 
 # clips from Zenodo
