@@ -49,10 +49,19 @@ def set_up(notebook, keep_on_drive=False):
     print(gpu())
     if keep_on_drive and host() == "Colab":
         _keep_on_drive()
-    earlier = [name for name, made in NEEDS.get(notebook, {}).items() if not (open_run().root / made).exists()]
+    earlier = [name for name, made in NEEDS.get(notebook, {}).items() if not _is_made(open_run().root / made)]
     if earlier:
         print(f"Not run on this machine yet, so run now, on the {open_run().title}: {', '.join(earlier)}", flush=True)
         _run(earlier)
+
+
+def _is_made(file):
+    """Whether what an earlier notebook makes is here; with `frames.csv` the frames, too."""
+    if file.name != "frames.csv" or not file.exists():
+        return file.exists()
+    from helpers.frames import read_frames
+
+    return all((file.parent / path).exists() for path in read_frames(file)["path"])
 
 
 def _run(notebooks):

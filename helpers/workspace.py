@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 log = logging.getLogger(__name__)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -140,6 +138,8 @@ def writing(path):
 @contextlib.contextmanager
 def alone(file):
     """Hold the lock of a file; whoever else holds it is waited for, which is said. A killed process holds none."""
+    from filelock import FileLock, Timeout  # here, since helpers/colab.py comes before anything is installed
+
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file.with_name(f".{file.name}.lock"))

@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from helpers import colab, report
+from helpers.frames import prepare
+from helpers.ravdess import find_clips
 from helpers.workspace import REPOSITORY, UserError
 from tests.test_frames import some_clips
 from tests.test_report import copy_of_the_repository, git
@@ -200,6 +202,22 @@ def test_what_cannot_be_installed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(UserError, match="pip could not install no-such-thing>=1.2 beside what is here: ERROR"):
         colab.install(["no-such-thing>=1.2"])
+
+
+def test_a_package_that_was_half_installed_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "requirements.txt").write_text("boto3 >= 1.34\n")
+    for wrong in (None, "", "unknown"):
+        monkeypatch.setattr(colab, "version", lambda name, wrong=wrong: wrong)
+        with pytest.raises(UserError, match="boto3 .*"):
+            colab.lacking(tmp_path / "requirements.txt")
+
+
+def test_frames_that_are_lost_are_made_again(tmp_path):
+    clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1,)))
+    table, _ = prepare(clips, tmp_path)
+    assert colab._is_made(tmp_path / "frames.csv") and not colab._is_made(tmp_path / "metrics.json")
+    (tmp_path / table["path"].iloc[-1]).unlink()
+    assert not colab._is_made(tmp_path / "frames.csv")
 
 
 def test_elsewhere_nothing_is_done(monkeypatch):

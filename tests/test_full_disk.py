@@ -158,3 +158,36 @@ def test_without_permission_and_without_a_home(clips, tmp_path):
     assert "1 × cannot be opened (Permission denied)" in text and f"{one.name}: cut short, damaged" in text
     assert set(frames.read_frames(runs / "clips" / "frames.csv")["actor"]) == {15, 20}
     (data / "Actor_01").chmod(0o755)
+
+
+@pytest.mark.torture
+def test_make_report_on_a_disk_that_is_too_small_ten_times(disk, tmp_path):
+    """Each time one sentence, then the disk grows; at the end all is as on a large disk."""
+    folder, remount = disk
+    clips, failures = some_clips(tmp_path / "clips", actors=(1, 15, 20), each=7), 0
+
+    def report(runs):
+        settings = {**os.environ, "DATA": str(clips), "RUNS": str(runs)}
+        return subprocess.run(REPORT, cwd=REPOSITORY, env=settings, capture_output=True, text=True)
+
+    for megabytes in (0.2, 1, 4, 10, 15, 20, 35, 50, 60, 70):
+        remount(f"size={int(1024 * megabytes)}k")
+        done = report(folder)
+        if done.returncode == 0:
+            break
+        failures += 1
+        sentence = done.stderr.strip().splitlines()[-1]
+        print(f"\n{megabytes} MB: {sentence}", end="")
+        assert "Traceback" not in done.stdout + done.stderr and "No space left on device" in sentence
+    print()
+    assert failures >= 5
+    remount("size=1g")
+    done = report(folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert report(tmp_path / "large").returncode == 0
+    whole, grown = tmp_path / "large" / "clips", folder / "clips"
+    for pattern in ("frames/*/*/*.jpg", "frames.csv", "predictions/*", "crossval/*.csv", "metrics.json", "report.md"):
+        names = sorted(path.relative_to(whole) for path in whole.glob(pattern))
+        assert names and names == sorted(path.relative_to(grown) for path in grown.glob(pattern))
+        for name in names:
+            assert (whole / name).read_bytes() == (grown / name).read_bytes(), name

@@ -212,6 +212,17 @@ def test_nothing_of_this_machine_is_in_the_stored_notebooks():
         assert counts == list(range(1, len(counts) + 1)), f"{path.name} is not stored executed, in order"
 
 
+def test_every_test_that_the_list_of_cases_names_is_there():
+    there = {name for path in (REPOSITORY / "tests").glob("test_*.py") for name in (path.name, *defined(path))}
+    text = (REPOSITORY / "tests" / "README.md").read_text("utf-8")
+    named = re.findall(r"`([\w.]*test_\w+(?:\.py)?)(?:::(\w+))?`", text)
+    assert len(named) > 50 and {name for pair in named for name in pair if name} <= there
+
+
+def defined(path):
+    return re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.M)
+
+
 def test_the_lowest_versions_are_those_that_the_requirements_allow():
     allowed = re.findall(r"^([\w-]+) *>= *([\d.]+)", (REPOSITORY / "requirements.txt").read_text("utf-8"), re.M)
     lowest = re.findall(r"^([\w-]+)==([\d.]+)$", (REPOSITORY / "constraints-lowest.txt").read_text("utf-8"), re.M)
