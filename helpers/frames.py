@@ -34,7 +34,7 @@ QUALITY = 2  # ffmpeg's -q:v for JPEG: 2 is the best
 RECIPE = f"{FPS} {FIT} q{QUALITY}"
 
 # What one clip may take: RAVDESS's have 1280 x 720 pixels and last 5 seconds. ffmpeg needs at most 1 GB for it.
-TIME_LIMIT = 120  # seconds of work
+TIME_LIMIT = 300  # seconds of work
 LONGEST, MOST = 120, 30_000  # seconds, pictures
 LARGEST = 4096 * 2304  # pixels of a picture
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,flv,asf,mpeg,mpegvideo,mpegts,ogg"

@@ -1,4 +1,4 @@
-"""Faces that the models were not made for: pictures and short clips of one's own, of any size and format.
+"""Faces that the models were not made for: pictures and short clips of one's own, as cameras and phones make them.
 
 They lie in a folder, those with a label in a subfolder named after its class. Nothing is sent anywhere.
 """
