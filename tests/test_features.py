@@ -77,6 +77,14 @@ def test_a_trunk_pass_cut_off_goes_on(pictures, trunk, tmp_path):
     assert again.key == whole.key
 
 
+@pytest.mark.parametrize("lost", ["uint8", "index"])
+def test_one_of_the_two_files_without_the_other_is_worth_nothing(pictures, tmp_path, lost):
+    whole = feats.crops(pictures, tmp_path, images.CNN_TRANSFORM)[range(40)]
+    next(tmp_path.glob(f"*.{lost}")).unlink()
+    again = feats.crops(pictures[::-1], tmp_path, images.CNN_TRANSFORM)
+    assert torch.equal(again[range(40)], whole.flip(0))
+
+
 def test_small_pictures_are_kept_as_bytes_and_come_as_shares(pictures, tmp_path):
     kept = feats.crops(pictures, tmp_path, images.CNN_TRANSFORM)
     assert kept.table.dtype == np.uint8 and kept.table.shape == (40, 3, 80, 80)
