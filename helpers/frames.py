@@ -40,7 +40,7 @@ LARGEST = 4096 * 2304  # pixels of a picture
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,flv,asf,mpeg,mpegvideo,mpegts,ogg"
 # No playlist or script that names other files, nothing from the network, no more memory at a time than it says
 GUARDED = ["-max_alloc", "500000000", "-format_whitelist", CONTAINERS, "-protocol_whitelist", "file"]
-GUARDED += ["-max_pixels", str(LARGEST), "-t", str(LONGEST + 1)]
+GUARDED += ["-max_pixels", str(LARGEST)]
 FULL = {  # what ffmpeg says where it cannot write, and never of a clip
     os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 }

@@ -119,7 +119,7 @@ def test_strange_clips(folder, tmp_path):
         "empty": "empty file",
         "text": "not a video",
         "zip": "not a video",
-        "script": "not a video",
+        "script": "not a video, or of a kind that is not read",  # and so not opened at all
         "playlist": "not a video",
         "folder": "not a file",
         "broken link": "a link to nothing",
