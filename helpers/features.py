@@ -135,7 +135,8 @@ def _known(file, index, width):
             file.unlink(missing_ok=True)
             index.unlink(missing_ok=True)
         return {}
-    names = index.read_text("ascii", errors="replace").split("\n")[:-1][: file.stat().st_size // width]
-    os.truncate(file, len(names) * width)
-    os.truncate(index, len(names) * 65)
+    with writing(file):
+        names = index.read_text("ascii", errors="replace").split("\n")[:-1][: file.stat().st_size // width]
+        os.truncate(file, len(names) * width)
+        os.truncate(index, len(names) * 65)
     return {name: row for row, name in enumerate(names)}

@@ -34,16 +34,14 @@ QUALITY = 2  # ffmpeg's -q:v for JPEG: 2 is the best
 RECIPE = f"{FPS} {FIT} q{QUALITY}"
 
 # What one clip may take: RAVDESS's have 1280 x 720 pixels and last 5 seconds. ffmpeg needs at most 1 GB for it.
-TIME_LIMIT = 300  # seconds of work
-LONGEST, MOST = 120, 30_000  # seconds, pictures
+TIME_LIMIT = 600  # seconds of work
+LONGEST, MOST = 300, 50_000  # seconds, pictures
 LARGEST = 4096 * 2304  # pixels of a picture
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,flv,asf,mpeg,mpegvideo,mpegts,ogg"
 # No playlist or script that names other files, nothing from the network, no more memory at a time than it says
 GUARDED = ["-max_alloc", "500000000", "-format_whitelist", CONTAINERS, "-protocol_whitelist", "file"]
 GUARDED += ["-max_pixels", str(LARGEST)]
-FULL = {  # what ffmpeg says where it cannot write, and never of a clip
-    os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-}
+FULL = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)}
 
 # A frame's name, as a run's tables have it
 PICTURE = rf"frames/(?:{'|'.join(SPLITS)})/(?:{'|'.join(CLASSES)})/[0-9]{{2}}(?:-[0-9]{{2}}){{6}}_[0-9]{{2,4}}\.jpg"
@@ -89,8 +87,10 @@ def _prepare(clips, root, split, jobs):
     with writing(drafts):
         drafts.mkdir(parents=True, exist_ok=True)
     before = _read_journal(journal)
-    records = {name: before[str(name)] for name in clips if str(name) in before}
-    records = {name: r for name, r in records.items() if _is_current(r, name, clips[name], root, split)}
+    # with those that another process has cut and dropped since the caller looked
+    known = {name: root / f"{name}.mp4" for name in dropped(root)} | clips
+    records = {name: before[str(name)] for name in known if str(name) in before}
+    records = {name: r for name, r in records.items() if _is_current(r, name, known[name], root, split)}
     with replacing(journal) as file:
         file.writelines(json.dumps(record) + "\n" for record in records.values())
 
@@ -100,20 +100,16 @@ def _prepare(clips, root, split, jobs):
         delayed(_cut)(name, clips[name], root, drafts, split) for name in todo
     )
     failed = []
-    with (
-        writing(root / "frames"),
-        warnings.catch_warnings(),
-        closing(work),
-        open(journal, "a", encoding="utf-8") as file,
-    ):
+    with warnings.catch_warnings(), closing(work), open(journal, "a", encoding="utf-8") as file:
         warnings.filterwarnings("ignore", ".*tasks which were still", UserWarning)  # where an error ends it
         for name, record in tqdm(work, total=len(todo), desc="clips", file=sys.stdout, disable=not todo):
             if "problem" in record:
                 failed.append((clips[name], record["problem"]))
             else:
                 records[name] = record
-                file.write(json.dumps(record) + "\n")
-                file.flush()
+                with writing(journal):
+                    file.write(json.dumps(record) + "\n")
+                    file.flush()
     shutil.rmtree(drafts, ignore_errors=True)
 
     if failed and not records:
@@ -136,6 +132,12 @@ def cut_clips(root, split=REPORT_SPLIT):
     return {name for name, record in records.items() if _is_whole(record, name, root, split)}
 
 
+def dropped(root):
+    """The names of the clips of a run that were dropped once they were cut: set of ClipName."""
+    file = root / "dropped.txt"
+    return {ClipName.parse(line) for line in file.read_text("utf-8").split()} if file.exists() else set()
+
+
 def check_no_leak(frames, root):
     """Check that no actor and no picture (by content) is in two splits; returns how many of each there are.
 
@@ -155,7 +157,8 @@ def read_frames(path):
     try:
         frames = pd.read_csv(path)
     except (ValueError, OSError) as problem:  # pandas has several names for a file that is no table
-        raise UserError(f"{shown(path)} cannot be read ({problem}): run 01_preprocess again.") from None
+        reason = str(problem).splitlines()[0].rstrip(".")
+        raise UserError(f"{shown(path)} cannot be read ({reason}): run 01_preprocess again.") from None
     if missing := [column for column in COLUMNS if column not in frames]:
         raise UserError(f"{shown(path)} lacks the columns {', '.join(missing)}: run 01_preprocess again.")
     if len(strange := frames[~frames["path"].astype(str).str.fullmatch(PICTURE)]):
@@ -206,34 +209,36 @@ def kept_frames(stamps, count, fps=FPS):
 
 def _cut(name, path, root, drafts, split):
     """Cut one clip into the tree; returns (name, record), the record holding frame times or a `problem`."""
-    if not path.exists():
-        return name, {"problem": "not there (any more), and not all of its frames are: fetch its actor again"}
     try:
+        if not path.exists():
+            return name, {"problem": "not there (any more), and not all of its frames are: fetch its actor again"}
         stamp = _stamp(path)
     except OSError as problem:
         return name, {"problem": f"cannot be opened ({problem.strerror})"}
     if not stamp[0]:
         return name, {"problem": "empty file"}
     # of this try alone: another may have been killed, and its ffmpeg not
-    draft = Path(tempfile.mkdtemp(dir=drafts))
+    with writing(root / "frames"):
+        draft = Path(tempfile.mkdtemp(dir=drafts))
     try:
         times = cut_pictures(path, draft)
-    except ValueError as problem:
+    except (OSError, ValueError) as problem:
         shutil.rmtree(draft, ignore_errors=True)
         return name, {"problem": str(problem)}
     except subprocess.TimeoutExpired:
         return name, {"problem": f"took longer than {TIME_LIMIT} s"}
     target = root / _folder(name, split)
-    target.mkdir(parents=True, exist_ok=True)
-    for k in range(len(times)):
-        (draft / f"{k}.jpg").replace(target / f"{name}_{k:02d}.jpg")
+    with writing(root / "frames"):
+        target.mkdir(parents=True, exist_ok=True)
+        for k in range(len(times)):
+            (draft / f"{k}.jpg").replace(target / f"{name}_{k:02d}.jpg")
     return name, {"clip": str(name), "source": stamp, "recipe": RECIPE, "times": times}
 
 
 def cut_pictures(path, folder):
     """Write `0.jpg`, `1.jpg`, … into a folder; returns their true times in seconds.
 
-    ValueError for a clip that is damaged, or larger or longer than a clip may be; OSError where nothing can be written.
+    ValueError for a clip that is damaged, or larger or longer than a clip may be; UserError if the disk is full.
     """
     pictures = ["-map", "0:v:0", "-vf", f"fps={FPS},{FIT}", "-q:v", str(QUALITY), "-threads", "1", "-start_number", "0"]
     pictures += ["-frames:v", str(int(LONGEST * FPS) + 1)]
@@ -248,19 +253,21 @@ def cut_pictures(path, folder):
     )  # fmt: skip
     errors = re.findall(r"\[(?:error|fatal|panic)\] (.*)", done.stderr)
     count = len(list(folder.glob("*.jpg")))
-    if full := [number for said, number in FULL.items() if said in done.stderr]:
-        raise OSError(full[0], os.strerror(full[0]))
-    if "not on whitelist" in done.stderr:
+    said = "\n".join(errors)  # and not all of stderr, where a clip's own title stands too
+    with writing(folder.parent):
+        if done.returncode and (full := [number for text, number in FULL.items() if f": {text}" in said]):
+            raise OSError(full[0], os.strerror(full[0]))
+    if "not on whitelist" in said:
         raise ValueError("not a video, or of a kind that is not read")
-    if "matches no streams" in done.stderr:
+    if "matches no streams" in said:
         raise ValueError("no video stream")
-    if "max pixel count" in done.stderr:
+    if "max pixel count" in said:
         raise ValueError(f"its pictures are larger than a clip's may be ({LARGEST:,} pixels)")
-    length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", done.stderr)
+    length = re.search(r"^\[info\] +Duration: (\d+):(\d+):([\d.]+)", done.stderr, re.M)
     whole = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     packets = [[int(x) for x in line.split(",")[2:4]] for line in done.stdout.splitlines() if line[:1] == "0"]
     if max(whole, float(count / FPS)) > LONGEST or len(packets) > MOST:
-        raise ValueError(f"longer than a clip may be ({LONGEST} s and {MOST:,} pictures)")
+        raise ValueError(f"longer than a clip may be ({LONGEST} s, or {MOST:,} pictures)")
     tick = re.search(r"^#tb 0: (\d+/[1-9]\d*)", done.stdout, re.M)
     stamps_s = sorted(pts * Fraction(tick[1]) for pts, _ in packets if pts >= 0) if tick else []
     end = float(max(pts + duration for pts, duration in packets) * Fraction(tick[1])) if tick and packets else 0
@@ -306,8 +313,9 @@ def _read_journal(journal):
     for line in journal.read_text("utf-8", errors="replace").splitlines() if journal.exists() else []:
         try:
             record = json.loads(line)
-            ClipName.parse(record["clip"]), record["source"], record["recipe"], [float(t) for t in record["times"]]
-            records[record["clip"]] = record
-        except (ValueError, KeyError, TypeError):
+            ClipName.parse(record["clip"]), record["source"], record["recipe"]
+            if all(0 <= time_s <= LONGEST for time_s in record["times"]):
+                records[record["clip"]] = record
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return records

@@ -37,8 +37,8 @@ class FrameDataset(torch.utils.data.Dataset):
             with Image.open(self.paths[i]) as picture:
                 return self.transform(picture.convert("RGB"))
         except OSError:
-            name = shown(self.paths[i])
-            raise UserError(f"{name} is no whole picture: delete it and run 01_preprocess again.") from None
+            name, remedy = shown(self.paths[i]), "delete it, and run the notebook that made it again"
+            raise UserError(f"{name} is no whole picture: {remedy}.") from None
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def _convert(path, target, n):
 
 def _framed(picture):
     """A picture of any size, mode and orientation as RGB, 640 x 360."""
-    by_rows = picture.format == "JPEG" and "progressive" not in picture.info
+    by_rows = picture.format in ("JPEG", "MPO") and "progressive" not in picture.info
     if picture.width * picture.height > LARGEST and not by_rows:
         raise ValueError(TOO_LARGE)
     picture.draft("RGB", (2 * WIDTH, 2 * HEIGHT))

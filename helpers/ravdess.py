@@ -126,7 +126,11 @@ def find_clips(folder, song=False, dropped=()):
         except ValueError as problem:
             skipped.append((path, f"wrong name: {problem}"))
             continue
-        if reason := _unused(name, path, folder, song):
+        try:
+            reason = _unused(name, path, folder, song)
+        except OSError as problem:
+            reason = f"cannot be opened ({problem.strerror})"
+        if reason:
             skipped.append((path, reason))
         elif name.performance not in best:
             best[name.performance] = name, path
@@ -137,7 +141,10 @@ def find_clips(folder, song=False, dropped=()):
             skipped.append((first[1], "the same performance once more"))
     best = gone | best
     if not best:
-        raise UserError(f"There is no clip to use in {shown(folder)}: point DATA at one that holds Actor_NN/*.mp4.")
+        first = f" ({shown(skipped[0][0].name)}: {skipped[0][1]})" if skipped else ""
+        raise UserError(
+            f"There is no clip to use in {shown(folder)}{first}: point DATA at a folder that holds Actor_NN/*.mp4."
+        )
     return dict(sorted(best.values())), skipped
 
 

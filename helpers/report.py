@@ -5,6 +5,7 @@ names, `python -m helpers.report 01_preprocess 02_alexnet_train`, those alone.
 `python -m helpers.report publish` (RUN in the environment) puts a run's results into the repository.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -17,10 +18,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.rekognition import limit
-from helpers.workspace import DRAWN, REPOSITORY, SAMPLE, UserError, alone, open_run, replacing, shown, weights
+from helpers.workspace import DRAWN, OLD, REPOSITORY, SAMPLE, UserError, alone, open_run, replacing, shown, weights
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-OLD = 3600  # seconds after which a draft cannot be one that is being written
+WITHIN = "REPORT_RUNS_IN"  # an environment variable
 MARKED = r"(<!-- begin {0} -->\n).*?(<!-- end {0} -->)"
 
 
@@ -79,9 +80,11 @@ def make_report():
 def run_notebooks(paths, run):
     """Execute notebooks one after another into a run's folder, and print how long each took.
 
-    A second call for the same run waits for the first, and says so.
+    A second call for the same run waits for the first, and says so; one from within its notebooks does not.
     """
-    with alone(run.root):
+    within = os.environ.get(WITHIN) == str(run.root)
+    os.environ[WITHIN] = str(run.root)  # the kernels inherit it
+    with contextlib.nullcontext() if within else alone(run.root):
         for draft in run.root.rglob(".*.part"):  # half-written, by a run that was killed
             if time.time() - draft.stat().st_mtime > OLD:
                 draft.unlink()

@@ -9,6 +9,7 @@ Relative paths are meant from the repository's top.
 """
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -122,16 +123,24 @@ def content(path):
         raise UserError(f"{shown(path)} cannot be read ({problem.strerror}): run 01_preprocess again.") from None
 
 
+OLD = 3600  # seconds after which a draft cannot be one that is still being written
+REFUSALS = {  # a full disk, one that may only be read, no permission, something else in the place of a folder
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
+    errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
+
+
 @contextlib.contextmanager
 def writing(path):
-    """What the system refuses while something is written (a full disk, no permission), as one sentence."""
+    """What the system refuses while something is written (`REFUSALS`), as one sentence."""
     try:
         yield
     except OSError as problem:
-        reason = problem.strerror or type(problem).__name__
+        if problem.errno not in REFUSALS:
+            raise
         raise UserError(
-            f"{shown(path)} cannot be written ({reason}): see that the disk has room and that you may write there, "
-            "then run this again, and it goes on."
+            f"{shown(path)} cannot be written ({problem.strerror}): see that the disk has room and that you may write "
+            "there, then run this again, and it goes on."
         ) from problem
 
 
@@ -140,18 +149,38 @@ def alone(file):
     """Hold the lock of a file; whoever else holds it is waited for, which is said. A killed process holds none."""
     from filelock import FileLock, Timeout  # here, since helpers/colab.py comes before anything is installed
 
+    lock = FileLock(file.with_name(f".{file.name}.lock"))
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file.with_name(f".{file.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.warning("Another run is at work on %s: waiting until it is done.", shown(file))
-            lock.acquire()
+        if has_locks := _has_locks(Path(lock.lock_file)):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log.warning("Another process is at work on %s: waiting until it is done.", shown(file))
+                lock.acquire()
+        else:
+            log.warning("%s lies where nothing can be locked: do not start two runs there at once.", shown(file))
     try:
         yield
     finally:
-        lock.release()
+        if has_locks:
+            lock.release()
+
+
+def _has_locks(path):
+    """Whether the file system knows locks; filelock would wait for ever where some network file systems do not."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where all do
+        return True
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def write_table(path, table):

@@ -7,6 +7,7 @@ each actor the archive is fetched, its clips are taken out and cut into frames, 
 import errno
 import logging
 import os
+import re
 import shutil
 import time
 import zipfile
@@ -19,7 +20,7 @@ import pooch
 from helpers import frames
 from helpers.keeping import DAMAGED, open_entry
 from helpers.ravdess import ClipName, Modality, find_clips
-from helpers.workspace import RAVDESS, UserError, alone, ravdess_run, replacing, writing
+from helpers.workspace import OLD, RAVDESS, UserError, alone, ravdess_run, replacing, writing
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def fetch_and_cut(actors, say=print):
         if not _passing(run.data, actor).exists():
             continue
         theirs = {name for name in clips if name.actor == actor}
-        with replacing(run.path("dropped.txt")) as file:  # first the list, then the clips
+        with alone(run.root / "dropped.txt"), replacing(run.root / "dropped.txt") as file:  # before the clips
             file.writelines(f"{name}\n" for name in sorted(dropped(run) | theirs))
         stay = {path for path, _ in failed}
         for path in {_clip(run.data, name) for name in theirs} - stay:
@@ -89,8 +90,7 @@ def fetch_and_cut(actors, say=print):
 
 def dropped(run):
     """The names of the clips of a run that were dropped once they were cut: set of ClipName."""
-    file = run.root / "dropped.txt"
-    return {ClipName.parse(line) for line in file.read_text("utf-8").split()} if file.exists() else set()
+    return frames.dropped(run.root)
 
 
 def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
@@ -112,9 +112,11 @@ def fetch(actors, folder=RAVDESS, keep_zips=False, source=None):
         raise UserError(f"{_counted(todo)} need {need:.1f} GB, and {free:.1f} GB are free at {folder}.")
     if wrong := [path for path in (folder, *(_folder(folder, actor) for actor in todo)) if _blocked(path, folder)]:
         raise UserError(f"{wrong[0]} is a file or a link, where a folder should be: move it away and fetch again.")
-    with alone(folder / "archives"):
-        for left in folder.glob("tmp????????"):  # pooch's, of a download that was killed
-            left.unlink(missing_ok=True)
+    with alone(folder / "downloads"):
+        for left in folder.glob("tmp*"):  # pooch's, of a download that was killed
+            is_pooch_s = re.fullmatch("tmp[a-z0-9_]{8}", left.name) and left.is_file()
+            if is_pooch_s and time.time() - left.stat().st_mtime > OLD:
+                left.unlink(missing_ok=True)
         for actor in [actor for actor in todo if not _is_whole(folder, actor)]:
             source = source or _registry(folder)
             name = f"Video_Speech_Actor_{actor:02d}.zip"
@@ -203,7 +205,7 @@ def _free(folder):
 
 
 def _unpack(archive, folder, actor):
-    """Take one actor's clips out of an archive, all or none, by their names alone: its paths are not trusted.
+    """Take one actor's clips out of an archive by their names alone: its paths are not trusted. An error leaves none.
 
     Of entries that name the same clip, in another folder or in another case, the first counts.
     """

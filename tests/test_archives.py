@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import shutil
 import signal
 import stat
@@ -109,6 +108,7 @@ HOSTILE = sorted(hostile("good", "bad!"))
 @pytest.fixture
 def lean():
     """No file grows past what a clip may have, and little memory is taken."""
+    resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (zenodo.CLIP_BYTES, limits[1]))
     tracemalloc.start()

@@ -123,7 +123,7 @@ def test_a_picture_that_is_damaged_afterwards_is_named(tmp_path):
     network = training_script.face_alexnet("none")
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff")
     table = pd.DataFrame({"path": ["x.jpg"], "file": ["x"], "label": [""], "note": [""]})
-    with pytest.raises(UserError, match=r"x\.jpg is no whole picture: delete it and run 01_preprocess again"):
+    with pytest.raises(UserError, match=r"x\.jpg is no whole picture: delete it, and run the notebook that made it"):
         newfaces.predict(network, newfaces.FrameDataset([]).transform, table, tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Two runs over one folder at the same time: the second says so and waits, and neither spoils what the other makes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,9 +8,9 @@ import sys
 
 import pytest
 
-from helpers import features, frames, images
+from helpers import features, frames, images, report
 from helpers.ravdess import find_clips
-from helpers.workspace import REPOSITORY
+from helpers.workspace import REPOSITORY, Run, alone
 from tests.test_frames import PREPARE, some_clips, tree
 
 CROPS = """
@@ -41,10 +42,13 @@ def test_make_report(clips, tmp_path, notebooks):
     while first.stdout.read(1) not in "[":  # of “[1/5] 01_preprocess … ”, or the end
         pass
     first.send_signal(signal.SIGSTOP)  # until the second has begun
-    second = start(command, **settings)
-    said = second.stderr.readline()
-    assert said == f"Another run is at work on {tmp_path / 'clips'}: waiting until it is done.\n"
-    first.send_signal(signal.SIGCONT)
+    try:
+        second = start(command, **settings)
+        while "at work" not in (said := second.stderr.readline()):
+            assert said, "it did not wait"
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert said == f"Another process is at work on {tmp_path / 'clips'}: waiting until it is done.\n"
     for process in (first, second):
         assert process.wait() == 0, process.stderr.read()
     whole = tree_of_a_run_alone(clips, tmp_path)
@@ -54,6 +58,33 @@ def test_make_report(clips, tmp_path, notebooks):
         assert start(command, **settings).wait() == 0
         for name in ("metrics.json", "report.md", "predictions/cnn_lightgbm.csv", "predictions/alexnet.csv"):
             assert (tmp_path / "clips" / name).read_bytes() == (tmp_path / "alone" / "clips" / name).read_bytes(), name
+
+
+def test_from_within_its_own_notebooks_nobody_waits(clips, tmp_path, monkeypatch):
+    run = Run(clips, tmp_path / "clips")
+    with alone(run.root):
+        monkeypatch.setenv(report.WITHIN, str(run.root))
+        report.run_notebooks([], run)
+
+
+def test_where_nothing_can_be_locked_it_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone(tmp_path / "x"), alone(tmp_path / "x"):
+        assert "x lies where nothing can be locked: do not start two runs there at once" in caplog.text
+
+
+def test_frames_that_another_process_has_cut_and_dropped_meanwhile_stay(clips, tmp_path):
+    every, _ = find_clips(clips)
+    before, _ = frames.prepare(every, tmp_path)
+    gone = [name for name in every if name.actor == 15]
+    (tmp_path / "dropped.txt").write_text("".join(f"{name}\n" for name in gone))
+    after, failed = frames.prepare({name: every[name] for name in every if name not in gone}, tmp_path)
+    assert before.equals(after) and not failed and len(tree(tmp_path)) == len(before) + 1
 
 
 def tree_of_a_run_alone(clips, folder):
