@@ -20,7 +20,7 @@ from helpers.images import FaceCrop, FrameDataset
 from helpers.ravdess import CLASSES, Emotion
 from helpers.sample import stranger
 from helpers.training import probabilities
-from helpers.workspace import REPOSITORY, UserError, shown, writing
+from helpers.workspace import REPOSITORY, UserError, alone, shown, writing
 
 NEW = REPOSITORY / "data" / "new"
 COLUMNS = ["path", "file", "label", "time_s", "note"]
@@ -43,8 +43,13 @@ def prepare(folder, root):
     frames : DataFrame, a row a frame: path (relative to `root`), file, label ("" without one), time_s, note
     failed : list of (Path, reason), what could not be used
 
-    UserError if the frames cannot be written.
+    UserError if the frames cannot be written. A second call at the same time waits.
     """
+    with alone(Path(root) / "new"):
+        return _prepare(folder, root)
+
+
+def _prepare(folder, root):
     target = Path(root) / "new"
     with writing(target):
         shutil.rmtree(target, ignore_errors=True)
