@@ -19,6 +19,8 @@ REPORT_SPLIT = {"train": range(1, 15), "val": range(15, 20), "test": range(20, 2
 
 
 NO_CLASS = "surprised: in none of the five classes"
+AGAIN = "the same performance once more"
+USUAL = {NO_CLASS, AGAIN, "song", "audio only"}  # why a clip that is as it should be is left out
 
 
 class Modality(IntEnum):
@@ -135,10 +137,10 @@ def find_clips(folder, song=False, dropped=()):
         elif name.performance not in best:
             best[name.performance] = name, path
         elif (first := best[name.performance])[0].modality <= name.modality:
-            skipped.append((path, "the same performance once more"))
+            skipped.append((path, AGAIN))
         else:
             best[name.performance] = name, path
-            skipped.append((first[1], "the same performance once more"))
+            skipped.append((first[1], AGAIN))
     best = gone | best
     if not best:
         first = f" ({shown(skipped[0][0].name)}: {skipped[0][1]})" if skipped else ""

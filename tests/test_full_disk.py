@@ -163,8 +163,10 @@ def test_without_permission_and_without_a_home(clips, tmp_path):
     finally:
         (data / "Actor_01").chmod(0o755)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 files could not be used, all named in 01; the first is" in done.stdout
     text = (runs / "clips" / "01_preprocess.ipynb").read_text("utf-8")
     assert "1 × cannot be opened (Permission denied)" in text and f"{one.name}: cut short, damaged" in text
+    assert "clips/Actor_01: cannot be opened (Permission denied)" in text
     assert set(frames.read_frames(runs / "clips" / "frames.csv")["actor"]) == {15, 20}
 
 
