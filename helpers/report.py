@@ -5,7 +5,6 @@ names, `python -m helpers.report 01_preprocess 02_alexnet_train`, those alone.
 `python -m helpers.report publish` (RUN in the environment) puts a run's results into the repository.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -82,19 +81,28 @@ def run_notebooks(paths, run):
 
     A second call for the same run waits for the first, and says so; one from within its notebooks does not.
     """
-    within = os.environ.get(WITHIN) == str(run.root)
-    os.environ[WITHIN] = str(run.root)  # the kernels inherit it
-    with contextlib.nullcontext() if within else alone(run.root):
-        for draft in run.root.rglob(".*.part"):  # half-written, by a run that was killed
-            if time.time() - draft.stat().st_mtime > OLD:
-                draft.unlink()
-        for i, path in enumerate(paths, 1):
-            print(f"[{i}/{len(paths)}] {path.stem} … ", end="", flush=True)
-            start = time.monotonic()
-            try:
-                execute(path, run.path(path.name), lambda text: print(f"\n      {text} … ", end="", flush=True))
-            finally:
-                print(f"{time.monotonic() - start:.0f} s", flush=True)
+    if os.environ.get(WITHIN) == str(run.root):
+        _run_notebooks(paths, run)
+        return
+    with alone(run.root):
+        os.environ[WITHIN] = str(run.root)  # the kernels inherit it
+        try:
+            _run_notebooks(paths, run)
+        finally:
+            del os.environ[WITHIN]
+
+
+def _run_notebooks(paths, run):
+    for draft in run.root.rglob(".*.part"):  # half-written, by a run that was killed
+        if time.time() - draft.stat().st_mtime > OLD:
+            draft.unlink()
+    for i, path in enumerate(paths, 1):
+        print(f"[{i}/{len(paths)}] {path.stem} … ", end="", flush=True)
+        start = time.monotonic()
+        try:
+            execute(path, run.path(path.name), lambda text: print(f"\n      {text} … ", end="", flush=True))
+        finally:
+            print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 
 def _notebook(name):
