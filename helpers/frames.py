@@ -240,8 +240,9 @@ def cut_pictures(path, folder):
 
     ValueError for a clip that is damaged, or larger or longer than a clip may be; UserError if the disk is full.
     """
-    pictures = ["-map", "0:v:0", "-vf", f"fps={FPS},{FIT}", "-q:v", str(QUALITY), "-threads", "1", "-start_number", "0"]
-    pictures += ["-frames:v", str(int(LONGEST * FPS) + 1)]
+    # a clip whose times leap by hours would give millions of pictures, were they not counted before they are scaled
+    chain = f"fps={FPS},trim=end_frame={int(LONGEST * FPS) + 1},{FIT}"
+    pictures = ["-map", "0:v:0", "-vf", chain, "-q:v", str(QUALITY), "-threads", "1", "-start_number", "0"]
     stamps = ["-map", "0:v:0", "-c", "copy"]  # a line a frame, nothing decoded for it
     stamps += ["-frames:v", str(MOST + 1), "-f", "framecrc", "-"]
     quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -73,6 +74,13 @@ def remade(target, *options, before=()):
     subprocess.run([frames.ffmpeg(), "-v", "error", "-y", *before, "-i", CLIP, *options, f"file:{target}"], check=True)
 
 
+def stretched(content):
+    """(old, new) for the entry of an MP4's index that says how many pictures last how long."""
+    place = content.index(b"stts") + 12
+    count, ticks = struct.unpack(">II", content[place : place + 8])
+    return struct.pack(">II", count, ticks), struct.pack(">II", count, 2**30 + ticks)
+
+
 def test_strange_clips(folder, tmp_path):
     names = iter(NAMES)
     put = {}
@@ -93,6 +101,8 @@ def test_strange_clips(folder, tmp_path):
         remade(path, "-c", "copy", "-metadata:s:v", "rotate=90")
     remade(clip("variable"), "-vf", r"select=not(mod(n\,3))+lt(random(0)\,0.3)")
     remade(clip("title"), "-c", "copy", "-metadata", "title=x: No space left on device; not on whitelist")
+    leap = CLIP.read_bytes()  # each picture of it is shown for ten hours
+    clip("hours a picture").write_bytes(leap.replace(*stretched(leap)))
     remade(clip("another container"), "-c", "copy", "-f", "matroska")
     subprocess.run([frames.ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "sine=duration=2", clip("audio")], check=True)
     clip("empty").touch()
@@ -123,6 +133,7 @@ def test_strange_clips(folder, tmp_path):
         "8K": "larger than a clip's may be",
         "10,000 a second": "longer than a clip may be",
         "two hours": "longer than a clip may be",
+        "hours a picture": "longer than a clip may be",
         "1 frame": "too short for a frame",
         "0 frames": "no video stream",
         "audio": "no video stream",
