@@ -222,11 +222,10 @@ def _cut(name, path, root, drafts, split):
         draft = Path(tempfile.mkdtemp(dir=drafts))
     try:
         times = cut_pictures(path, draft)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as problem:
         shutil.rmtree(draft, ignore_errors=True)
-        return name, {"problem": str(problem)}
-    except subprocess.TimeoutExpired:
-        return name, {"problem": f"took longer than {TIME_LIMIT} s"}
+        late = isinstance(problem, subprocess.TimeoutExpired)
+        return name, {"problem": f"took longer than {TIME_LIMIT} s" if late else str(problem)}
     target = root / _folder(name, split)
     with writing(root / "frames"):
         target.mkdir(parents=True, exist_ok=True)
