@@ -12,12 +12,12 @@ import pandas as pd
 from accelerate import Accelerator
 from sklearn.model_selection import StratifiedGroupKFold
 
-from helpers import boosting
+from helpers import boosting, landmarks, movement
 from helpers.features import crops, digest, trunk_features
-from helpers.frames import read_frames
+from helpers.frames import dropped, read_frames
 from helpers.images import CNN_TRANSFORM, FACE_TRANSFORM
 from helpers.networks import alexnet_trunk, face_alexnet, report_cnn, report_head
-from helpers.ravdess import CLASSES
+from helpers.ravdess import CLASSES, find_clips
 from helpers.scoring import counts_by_actor, read_predictions, write_predictions
 from helpers.training import (
     FINE_TUNING,
@@ -101,6 +101,35 @@ def fine_tuned(inputs, table, run):
     return _in_folds(names, build, inputs, table, run, FINE_TUNING, answers, note)
 
 
+def of_movement(found, table, run):
+    """Regressions on what each clip's face does (`beyond`, `beyond_calibrated`), in folds: {model: predictions}.
+
+    `found` is what `landmarks.tracks` gave; the mean face is made of each fold's training clips.
+    """
+    notes = {"beyond": "", "beyond_calibrated": movement.CALIBRATED}
+    dealt, p = folds(table), {name: np.zeros((len(table), len(CLASSES))) for name in notes}
+    for rows in dealt:
+        train = set(table["clip"].iloc[rows["train"]])
+        face = movement.mean_face([track for clip, track in found.items() if clip in train])
+        numbers = movement.summary({clip: movement.movement(track, face) for clip, track in found.items()})
+        first = table.groupby("clip").head(1).set_index("clip").loc[numbers.index]
+        labels, _ = labels_and_rows(first)
+        actors, learn = first["actor"].to_numpy(), np.flatnonzero(numbers.index.isin(train))
+        kinds = {"beyond": movement.plain(numbers), "beyond_calibrated": movement.calibrated(numbers, actors)}
+        for name, kind in kinds.items():
+            on_faces = actors[learn] if name == "beyond" else None
+            model = movement.fit_clips(kind.iloc[learn], labels[learn], on_faces)
+            answers = pd.DataFrame(movement.answers(model, kind), numbers.index)
+            p[name][rows["test"]] = answers.loc[table["clip"].iloc[rows["test"]]]
+    if not dealt:
+        return {}
+    kept, everyone = {}, table.assign(split="test")
+    for name, note in notes.items():
+        note = "; ".join(filter(None, (note, f"{len(dealt)} folds")))
+        kept[name] = write_predictions(run.path("crossval", f"{name}.csv"), everyone, p[name], note)
+    return kept
+
+
 def _in_folds(names, build, inputs, table, run, recipe, answers, note="", twice=False):
     """Train in each fold, and put the folds' answers together: {model: predictions}, the split of every row "test".
 
@@ -169,12 +198,13 @@ def main():
             f"{run.title} has fewer than three actors: cross-validation needs one each to learn, choose, test."
         )
     paths, folder = [run.root / path for path in table["path"]], run.path("features")
-    trunk = alexnet_trunk(weights())
+    trunk, (clips, _) = alexnet_trunk(weights()), find_clips(run.data, dropped=dropped(run.root))
     predictions: dict[str, pd.DataFrame] = {}
     for what, call in (
         ("the report's head", lambda: head(trunk_features(trunk, paths, folder), table, run, trunk.note)),
         ("the small CNN", lambda: small_cnn(crops(paths, folder, CNN_TRANSFORM), table, run)),
         ("the fine-tuned AlexNet", lambda: fine_tuned(crops(paths, folder, FACE_TRANSFORM), table, run)),
+        ("landmarks over the clip", lambda: of_movement(landmarks.tracks(table, clips, run), table, run)),
     ):
         print(f"{what}, {len(folds(table))} folds:", flush=True)
         predictions |= call()

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 
-from helpers.images import REPORT_TRANSFORM, FrameDataset
+from helpers.images import IMAGENET_MEAN, IMAGENET_STD, REPORT_TRANSFORM, FrameDataset
 from helpers.networks import HEAD_SIZES, fingerprint
 from helpers.workspace import alone, content, writing
 
@@ -81,6 +81,25 @@ def trunk_features(trunk, paths, folder, transform=REPORT_TRANSFORM):
         return trunk(whole.to(device()))[: len(batch)].flatten(1).half()
 
     return _cached(name, np.dtype(np.float16), (HEAD_SIZES[0],), compute, paths, folder, transform)
+
+
+def backbone_features(network, name, paths, folder, transform):
+    """Run a network once over a small picture of each; returns `Features` (n, f), kept as float16.
+
+    `name` is the network's; `transform` makes bytes (3, side, side) of a picture, which are scaled as ImageNet's were.
+    """
+    network = network.to(device()).eval()
+    mean, std = (torch.tensor(v, device=device()).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def compute(batch):
+        whole = torch.zeros(BATCH, *batch.shape[1:], dtype=batch.dtype)
+        whole[: len(batch)] = batch
+        return network((whole.to(device()) / 255 - mean) / std)[: len(batch)].flatten(1).half()
+
+    with torch.inference_mode():
+        shape = tuple(compute(FrameDataset(paths[:1], transform)[0][None])[0].shape)
+    name = f"{name}-{fingerprint(network)}-{digest(repr(transform))[:8]}"
+    return _cached(name, np.dtype(np.float16), shape, compute, paths, folder, transform)
 
 
 def crops(paths, folder, transform):

@@ -6,6 +6,7 @@ Every title ends with the data it shows, so that a figure can't be taken for one
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from PIL import ImageDraw
 
 from helpers.ravdess import CLASSES, SPLITS
 from helpers.workspace import replacing
@@ -189,6 +190,55 @@ def finished(figure, heading):
     figure.suptitle(heading)
     plt.close(figure)
     return figure
+
+
+def with_points(picture, points):
+    """A copy of a PIL picture with dots on it, at an array (n, 2) of pixels."""
+    dotted = picture.convert("RGB")
+    pen = ImageDraw.Draw(dotted)
+    for x, y in points:
+        pen.ellipse((x - 1.6, y - 1.6, x + 1.6, y + 1.6), fill=COLOURS["train"])
+    return dotted
+
+
+def ladder(measured, heading):
+    """Accuracy of one step after another, as `beyond.Steps.measured` gives it, with its 95 % intervals."""
+    steps = list(dict.fromkeys(measured["step"]))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.36 * len(steps) + 1.4), sharey=True)
+    for ax, of in zip(axes, ("frames", "clips"), strict=True):
+        for split, shift, colour in (("val", -0.14, COLOURS["val"]), ("test", 0.14, COLOURS["train"])):
+            part = measured[(measured["split"] == split) & (measured["of"] == of)]
+            y = [steps.index(step) + shift for step in part["step"]]
+            ax.hlines(y, part["low"], part["high"], color=colour, alpha=0.4, linewidth=4)
+            ax.plot(part["accuracy"], y, "o", color=colour, markersize=4, label=f"{SPLITS[split]} actors")
+        ax.axvline(1 / len(CLASSES), color="0.6", linestyle=":", label="chance, all classes alike")
+        ax.set(yticks=range(len(steps)), yticklabels=steps, xlim=(0, 1), xlabel=f"accuracy on {of}")
+        ax.grid(axis="y", visible=False)
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return finished(figure, heading)
+
+
+def enough(table, heading):
+    """Accuracy, and seconds an epoch takes, by the number of a clip's frames: columns frames, accuracy, seconds."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.7))
+    for ax, what, name in zip(axes, ("accuracy", "seconds"), ("accuracy", "seconds an epoch (GRU)"), strict=True):
+        ax.plot(table["frames"], table[what], "o-", color=COLOURS["train"])
+        ax.set(xlabel="frames of each clip", ylabel=name, xscale="log")
+        ax.set_ylim(0, 1 if what == "accuracy" else None)
+        ax.set_xticks(table["frames"], labels=table["frames"])
+        ax.minorticks_off()
+    return finished(figure, heading)
+
+
+def over_time(table, heading):
+    """The probability of each class up to each moment of a clip, as `movement.predict` gives it."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 2.7))
+    for name, colour in zip(CLASSES, sns.color_palette("colorblind"), strict=False):
+        ax.plot(table["time_s"], table[f"p_{name}"], color=colour, label=name)
+    ax.set(xlabel="seconds from the clip's start", ylabel="probability", ylim=(0, 1))
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    return finished(figure, heading)
 
 
 def reliability(curves, heading):

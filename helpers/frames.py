@@ -234,13 +234,13 @@ def _cut(name, path, root, drafts, split):
     return name, {"clip": str(name), "source": stamp, "recipe": RECIPE, "times": times}
 
 
-def cut_pictures(path, folder):
-    """Write `0.jpg`, `1.jpg`, … into a folder; returns their true times in seconds.
+def cut_pictures(path, folder, fps=FPS):
+    """Write `0.jpg`, `1.jpg`, … into a folder, `fps` (a Fraction) a second; returns their true times in seconds.
 
     ValueError for a clip that is damaged, or larger or longer than a clip may be; UserError if the disk is full.
     """
     # a clip whose times leap by hours would give millions of pictures, were they not counted before they are scaled
-    chain = f"fps={FPS},trim=end_frame={int(LONGEST * FPS) + 1},{FIT}"
+    chain = f"fps={fps},trim=end_frame={int(LONGEST * fps) + 1},{FIT}"
     pictures = ["-map", "0:v:0", "-vf", chain, "-q:v", str(QUALITY), "-threads", "1", "-start_number", "0"]
     stamps = ["-map", "0:v:0", "-c", "copy"]  # a line a frame, nothing decoded for it
     stamps += ["-frames:v", str(MOST + 1), "-f", "framecrc", "-"]
@@ -266,18 +266,18 @@ def cut_pictures(path, folder):
     length = re.search(r"^\[info\] +Duration: (\d+):(\d+):([\d.]+)", done.stderr, re.M)
     whole = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     packets = [[int(x) for x in line.split(",")[2:4]] for line in done.stdout.splitlines() if line[:1] == "0"]
-    if max(whole, float(count / FPS)) > LONGEST or len(packets) > MOST:
+    if max(whole, float(count / fps)) > LONGEST or len(packets) > MOST:
         raise ValueError(f"longer than a clip may be ({LONGEST} s, or {MOST:,} pictures)")
     tick = re.search(r"^#tb 0: (\d+/[1-9]\d*)", done.stdout, re.M)
     stamps_s = sorted(pts * Fraction(tick[1]) for pts, _ in packets if pts >= 0) if tick else []
     end = float(max(pts + duration for pts, duration in packets) * Fraction(tick[1])) if tick and packets else 0
-    if not count and 0 < end < 0.5 / FPS:
+    if not count and 0 < end < 0.5 / fps:
         raise ValueError(f"too short for a frame: {end:.2f} s")
     if done.returncode or errors or not count or not tick or not stamps_s:
         raise ValueError(f"cut short, damaged or not a video (ffmpeg: {errors[0] if errors else 'no frame'})")
     if end < whole - 0.5:
         raise ValueError(f"cut short: {end:.1f} of {whole:.1f} s")
-    return [round(float(stamps_s[i]), 4) for i in kept_frames(stamps_s, count)]
+    return [round(float(stamps_s[i]), 4) for i in kept_frames(stamps_s, count, fps)]
 
 
 def _rows(name, record, split):

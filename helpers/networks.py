@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models import AlexNet_Weights, alexnet
+from torchvision.models import AlexNet_Weights, alexnet, get_model, get_model_weights
 
 from helpers.images import FaceView
 from helpers.ravdess import CLASSES
@@ -85,6 +85,32 @@ def face_alexnet(weights="imagenet", view=None, dropout=0.5, frozen=False, seed=
     return network.to(memory_format=torch.channels_last)
 
 
+def backbone(name="resnet18", weights="imagenet"):
+    """Any of torchvision's classifiers by name, up to its last layer: (n, 3, h, w) in, (n, f) out; frozen.
+
+    `weights` is `"imagenet"` (the best that torchvision has, downloaded once) or `"none"` (random, the same every
+    time); `note` says "random" where the weights can't be had. UserError if there is no classifier of that name.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        try:
+            network = get_model(name, weights=None)
+        except ValueError:
+            raise UserError(
+                f"torchvision has no network {name}: name one of torchvision.models.list_models()."
+            ) from None
+    state = _download(get_model_weights(name).DEFAULT) if weights == "imagenet" else None
+    if state is not None:
+        network.load_state_dict(state)
+    linear = [where for where, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise UserError(f"torchvision's {name} does not end in a layer that names classes: take another one.")
+    above, _, last = linear[-1].rpartition(".")
+    setattr(network.get_submodule(above), last, nn.Identity())
+    network.note = "random" if state is None else ""
+    return network.requires_grad_(False).eval()
+
+
 def report_cnn(seed=SEED):
     """The small CNN that the report started from: (n, 3, 80, 80) in 0..1 in, logits (n, 5) out.
 
@@ -125,9 +151,9 @@ def _read(path, remedy="set WEIGHTS to imagenet, none or a .pth file"):
         raise UserError(f"{shown(path)} is no file of PyTorch weights: {remedy}.") from None
 
 
-def _download():
+def _download(which=AlexNet_Weights.IMAGENET1K_V1):
     """torchvision's ImageNet weights from its own cache or the network; None, with one line that says so, without."""
-    url = AlexNet_Weights.IMAGENET1K_V1.url
+    url = which.url
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if cached.exists():
         return _read(cached, "delete it, and it is fetched anew")
@@ -137,7 +163,7 @@ def _download():
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
-        return AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        return which.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as problem:
         log.warning("ImageNet weights could not be fetched (%s): the trunk is RANDOM.", problem)
         return None

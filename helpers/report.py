@@ -61,7 +61,10 @@ def make_report():
     weights()  # what is wrong with a setting is said now, and not after the first notebooks
     limit()
     print(f"{run.title}: clips from {shown(run.data)}, results to {shown(run.root)}/", flush=True)
-    run_notebooks(sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), run)
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    run_notebooks(
+        sorted(paths, key=lambda path: path.stem == "05_evaluate"), run
+    )  # compares all
     metrics = json.loads((run.root / "metrics.json").read_text("utf-8"))
     print(f"\n{summary(metrics)}\n")
     if any("random trunk" in row["note"] for row in metrics["scores"]):
