@@ -12,13 +12,13 @@ import pandas as pd
 from accelerate import Accelerator
 from sklearn.model_selection import StratifiedGroupKFold
 
-from helpers import boosting, landmarks, movement
+from helpers import beyond, boosting, landmarks, movement
 from helpers.features import crops, digest, trunk_features
 from helpers.frames import dropped, read_frames
 from helpers.images import CNN_TRANSFORM, FACE_TRANSFORM
 from helpers.networks import alexnet_trunk, face_alexnet, report_cnn, report_head
 from helpers.ravdess import CLASSES, find_clips
-from helpers.scoring import counts_by_actor, read_predictions, write_predictions
+from helpers.scoring import counts_by_actor, differing, read_predictions, write_predictions
 from helpers.training import (
     FINE_TUNING,
     REPORT,
@@ -102,11 +102,12 @@ def fine_tuned(inputs, table, run):
 
 
 def of_movement(found, table, run):
-    """Regressions on what each clip's face does (`beyond`, `beyond_calibrated`), in folds: {model: predictions}.
+    """Regressions on what each clip's face does (`landmarks`, `beyond_calibrated`), in folds: {model: predictions}.
 
-    `found` is what `landmarks.tracks` gave; the mean face is made of each fold's training clips.
+    `found` is what `landmarks.tracks` gave; the mean face is made of each fold's training clips. Where the fine-tuned
+    AlexNet's folds are there (`fine_tuned`), `beyond` is both together.
     """
-    notes = {"beyond": "", "beyond_calibrated": movement.CALIBRATED}
+    notes = {"landmarks": "", "beyond_calibrated": movement.CALIBRATED}
     dealt, p = folds(table), {name: np.zeros((len(table), len(CLASSES))) for name in notes}
     for rows in dealt:
         train = set(table["clip"].iloc[rows["train"]])
@@ -115,18 +116,23 @@ def of_movement(found, table, run):
         first = table.groupby("clip").head(1).set_index("clip").loc[numbers.index]
         labels, _ = labels_and_rows(first)
         actors, learn = first["actor"].to_numpy(), np.flatnonzero(numbers.index.isin(train))
-        kinds = {"beyond": movement.plain(numbers), "beyond_calibrated": movement.calibrated(numbers, actors)}
+        kinds = {"landmarks": movement.plain(numbers), "beyond_calibrated": movement.calibrated(numbers, actors)}
         for name, kind in kinds.items():
-            on_faces = actors[learn] if name == "beyond" else None
+            on_faces = actors[learn] if name == "landmarks" else None
             model = movement.fit_clips(kind.iloc[learn], labels[learn], on_faces)
             answers = pd.DataFrame(movement.answers(model, kind), numbers.index)
             p[name][rows["test"]] = answers.loc[table["clip"].iloc[rows["test"]]]
     if not dealt:
         return {}
-    kept, everyone = {}, table.assign(split="test")
+    everyone, kept = table.assign(split="test"), {}
     for name, note in notes.items():
         note = "; ".join(filter(None, (note, f"{len(dealt)} folds")))
         kept[name] = write_predictions(run.path("crossval", f"{name}.csv"), everyone, p[name], note)
+    pixels = run.root / "crossval" / "alexnet.csv"
+    if pixels.exists() and not differing(alexnet := read_predictions(pixels), table, split=False):
+        both = beyond.together(*(beyond.pooled(part) for part in (kept["landmarks"], alexnet))).loc[table["clip"]]
+        file, note = run.path("crossval", "beyond.csv"), alexnet["note"].iloc[0]
+        kept["beyond"] = write_predictions(file, everyone, both.to_numpy(), note)
     return kept
 
 

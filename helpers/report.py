@@ -62,9 +62,7 @@ def make_report():
     limit()
     print(f"{run.title}: clips from {shown(run.data)}, results to {shown(run.root)}/", flush=True)
     paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    run_notebooks(
-        sorted(paths, key=lambda path: path.stem == "05_evaluate"), run
-    )  # compares all
+    run_notebooks(sorted(paths, key=lambda path: path.stem == "05_evaluate"), run)  # compares all
     metrics = json.loads((run.root / "metrics.json").read_text("utf-8"))
     print(f"\n{summary(metrics)}\n")
     if any("random trunk" in row["note"] for row in metrics["scores"]):
