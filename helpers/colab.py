@@ -24,6 +24,7 @@ NEEDS = {  # which notebooks must have run before one, and what shows that they 
         "01_preprocess": "frames.csv", "02_alexnet_train": "predictions/alexnet.csv",
         "03_cnn_lightgbm": "predictions/clip_lightgbm.csv",
     },
+    "06_beyond_the_report": {"01_preprocess": "frames.csv", "02_alexnet_train": "predictions/alexnet.csv"},
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from helpers.workspace import REPOSITORY
 ALL = "requirements.txt", "requirements-cluster.txt"
 # Required, and neither imported nor called as a command
 NOT_NAMED = {
+    "face-recognition-models": "helpers/landmarks.py reads a file of it",
     "ipywidgets": "tqdm, which pooch's progress bar is too, draws with it in a notebook",
     "nbval": "pytest's --nbval-lax in pyproject.toml",
 }
@@ -34,6 +35,7 @@ SHORT = (  # how metadata write a licence, and how SPDX does where they say enou
     (r"Apache( Software License| License,? (Version )?2\.0| 2\.0)?", "Apache-2.0"),
     (r"BSD ([23])-Clause License", r"BSD-\1-Clause"),
     (r"BSD License", "BSD"),
+    (r"Boost Software License( 1\.0.*)?", "BSL-1.0"),
     (r"(MIT|ISC) [Ll]icense( \(ISCL\))?", r"\1"),
     (r"Mozilla Public License 2\.0 \(MPL 2\.0\)", "MPL-2.0"),
     (r"PSFL|Python Software Foundation License", "PSF-2.0"),
@@ -98,7 +100,7 @@ def imported(*folders):
             modules.add(ast.literal_eval(node.args[0]))
     tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
     tops -= {"helpers", "tests", "google"}  # google.colab is on Colab's own machines alone
-    installed = packages_distributions()
+    installed = {"dlib": ["dlib-bin"], **packages_distributions()}  # whose metadata do not say so
     return {canonicalize_name(installed.get(top, [top])[0]) for top in tops}
 
 

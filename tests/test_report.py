@@ -76,7 +76,14 @@ def weird_run(copy, tmp_path_factory):
 def test_make_report_over_a_folder_with_a_hostile_name(weird_run, copy):
     done, run, outside = weird_run
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("01_preprocess", "02_alexnet_train", "03_cnn_lightgbm", "04_rekognition_baseline", "05_evaluate"):
+    for name in (
+        "01_preprocess",
+        "02_alexnet_train",
+        "03_cnn_lightgbm",
+        "04_rekognition_baseline",
+        "05_evaluate",
+        "06_beyond_the_report",
+    ):
         assert f"] {name} … " in done.stdout
         cells = nbformat.read(run / f"{name}.ipynb", as_version=4).cells
         assert all(c.execution_count for c in cells if c.cell_type == "code")
