@@ -32,7 +32,7 @@ def test_the_same_number_of_threads_gives_the_same_bytes(runs):
                     "report.md", "imgs/*"):  # fmt: skip
         files = sorted(path.relative_to(runs["two"]) for path in runs["two"].glob(pattern))
         assert files, pattern
-        for file in files:
+        for file in (file for file in files if file.name != "beyond_frames.png"):  # which shows times measured
             assert (runs["two"] / file).read_bytes() == (runs["two again"] / file).read_bytes(), file
 
 
