@@ -26,7 +26,7 @@ ONSET = 0.5  # seconds: as long a clip is taken to be calm at its start
 # scikit-learn's C, 1 / the penalty, chosen on the actors 1 to 19 of the moving stills
 STRENGTH, STRENGTH_ON_FACES = 0.01, 0.002  # a clip on 14 faces counts 14 times
 COORDINATES = 2 * landmarks.POINTS
-CALIBRATED = "calibrated: other clips of the person are used, without labels"  # the note of such predictions
+CALIBRATED = "with the person's other clips"  # unlabelled: the note of such predictions
 
 
 @dataclass(frozen=True)
