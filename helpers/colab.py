@@ -27,6 +27,7 @@ NEEDS = {  # which notebooks must have run before one, and what shows that they 
     "06_beyond_the_report": {"01_preprocess": "frames.csv", "02_alexnet_train": "predictions/alexnet.csv"},
 }  # fmt: skip
 
+ALIASES = {"dlib-bin": "dlib"}  # the same under another name, by which Colab has it
 
 VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[\w.]+)?"  # as pip reads them; Debian has others
 
@@ -90,16 +91,23 @@ def lacking(file=REPOSITORY / "requirements.txt"):
         if not (need := re.match(r"([\w-]+) *>= *([\d.]+)", line)):
             continue
         name, least = need.groups()
-        try:
-            here = version(name)
-        except PackageNotFoundError:
+        here = _version(name) or _version(ALIASES.get(name, name))
+        if here is None:
             found.append(f"{name}>={least}")
             continue
-        if not re.match(r"\d", here or ""):  # of an installation that was cut off
+        if not re.match(r"\d", here):  # of an installation that was cut off
             raise UserError(f"{name} is broken here (its version is “{here}”): take a newer runtime.")
         if _numbers(here) < _numbers(least):
             raise UserError(f"{name} {here} is too old here, and {least} is needed: take a newer runtime.")
     return found
+
+
+def _version(name):
+    """What version of a package is here; None without it, "" where its installation was cut off."""
+    try:
+        return version(name) or ""
+    except PackageNotFoundError:
+        return None
 
 
 def install(requirements):

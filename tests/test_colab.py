@@ -11,7 +11,7 @@ import sys
 import tempfile
 import venv
 import zipfile
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import nbformat
@@ -190,6 +190,17 @@ def test_what_is_there_is_never_changed(machine, tmp_path, monkeypatch):
     assert packages(machine) == before
     assert python(machine, "-c", install.format("modest>=1")) == "Installed: modest>=1.\n"
     assert packages(machine) == before | {"modest": "1.0"}
+
+
+def test_what_is_here_under_another_name_is_not_lacking(tmp_path, monkeypatch):
+    def version(name):
+        if name != "dlib":
+            raise PackageNotFoundError(name)
+        return "19.24.6"
+
+    monkeypatch.setattr(colab, "version", version)
+    (tmp_path / "requirements.txt").write_text("dlib-bin >= 19.24.6  # 06\nlightgbm >= 4.3\n")
+    assert colab.lacking(tmp_path / "requirements.txt") == ["lightgbm>=4.3"]
 
 
 def test_what_cannot_be_installed_is_one_sentence(tmp_path, monkeypatch):
