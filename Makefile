@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 PY = .venv/bin/python
 INSTALLED = .venv/installed-$(notdir $(CONSTRAINTS))
 
-.PHONY: report test torture publish crossval ablation growth notebooks bench clean
+.PHONY: report test torture publish crossval ablation backbone growth notebooks bench clean
 report: $(INSTALLED) ## run the notebooks over DATA, into RUNS
 	@$(PY) -m helpers.report
 test: $(INSTALLED) ## all tests, the notebooks among them, on the drawn sample
@@ -18,6 +18,8 @@ crossval: $(INSTALLED) ## all actors in turn, the fine-tuned AlexNet too, over D
 	@$(PY) -m helpers.crossval
 ablation: $(INSTALLED) ## what each part of the better AlexNet brings, over DATA, into data/ablation.csv: hours
 	@$(PY) -m helpers.experiments
+backbone: $(INSTALLED) ## fine-tune another network of torchvision, BACKBONE=resnet18, after make report: long
+	@BACKBONE="$${BACKBONE:-resnet18}" $(PY) -m helpers.finetune
 growth: $(INSTALLED) ## what 1, 4, 16 and 64 times the sample cost, into data/growth.csv and the README: half an hour
 	@$(PY) -m tests.benchmarks.growth
 notebooks: $(INSTALLED) ## step through them in JupyterLab

@@ -89,7 +89,7 @@ def backbone(name="resnet18", weights="imagenet"):
     """Any of torchvision's classifiers by name, up to its last layer: (n, 3, h, w) in, (n, f) out; frozen.
 
     `weights` is `"imagenet"` (the best that torchvision has, downloaded once) or `"none"` (random, the same every
-    time); `note` says "random" where the weights can't be had. UserError if there is no classifier of that name.
+    time); `note` says so where the weights can't be had. UserError if there is no classifier of that name.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -107,8 +107,21 @@ def backbone(name="resnet18", weights="imagenet"):
         raise UserError(f"torchvision's {name} does not end in a layer that names classes: take another one.")
     above, _, last = linear[-1].rpartition(".")
     setattr(network.get_submodule(above), last, nn.Identity())
-    network.note = "random" if state is None else ""
+    network.note = f"{name}'s weights are random" if state is None else ""
     return network.requires_grad_(False).eval()
+
+
+def face_backbone(name, weights="imagenet", seed=SEED):
+    """One of torchvision's classifiers to be fine-tuned as `face_alexnet` is: face crops (n, 3, 176, 176) to logits."""
+    view, trunk = FaceView(), backbone(name, weights)
+    with torch.no_grad():
+        inputs = trunk(torch.zeros(1, 3, view.size, view.size)).shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, len(CLASSES)))
+    network = nn.Sequential(OrderedDict(view=view, trunk=trunk.requires_grad_(True), head=head))
+    network.note = trunk.note
+    return network.to(memory_format=torch.channels_last)
 
 
 def report_cnn(seed=SEED):

@@ -1,5 +1,6 @@
 """What a face does over a clip, whose face it is, and the models on that."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import beyond, crossval, movement, networks, scoring
+from helpers import beyond, crossval, finetune, frames, landmarks, movement, networks, scoring, training
 from helpers.landmarks import Track
-from helpers.ravdess import CLASSES
+from helpers.ravdess import CLASSES, find_clips
 from helpers.workspace import SAMPLE, Run, UserError
+from tests.test_frames import some_clips
 
 ACTORS = range(1, 9)
 
@@ -243,7 +245,7 @@ def test_in_turn_no_actor_is_named_by_a_model_that_saw_them(tracks, moves, tmp_p
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_any_backbone_of_torchvision_by_name(name):
     network = networks.backbone(name, "none")
-    assert network.note == "random"
+    assert network.note == f"{name}'s weights are random"
     features = network(torch.zeros(2, 3, 64, 64))
     assert features.ndim == 2
     assert features.shape[1] > 100
@@ -253,3 +255,19 @@ def test_any_backbone_of_torchvision_by_name(name):
 def test_a_backbone_that_is_none():
     with pytest.raises(UserError, match="torchvision has no network"):
         networks.backbone("resnet_of_my_own", "none")
+
+
+def test_another_backbone_is_fine_tuned_by_name(tmp_path, monkeypatch):
+    run = Run(some_clips(tmp_path / "clips", actors=(1, 15, 20), each=2), tmp_path / "runs" / "clips")
+    monkeypatch.setenv("DATA", str(run.data))
+    monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(finetune, "FINE_TUNING", replace(training.FINE_TUNING, epochs=1))
+    clips, _ = find_clips(run.data)
+    table, _ = frames.prepare(clips, run.root, jobs=1)
+    with pytest.raises(UserError, match="run 06_beyond_the_report first"):
+        finetune.another("mobilenet_v3_small")
+    landmarks.upright_pictures(table, landmarks.tracks(table, clips, run, jobs=1), run)
+    finetune.another("mobilenet_v3_small")
+    kept = scoring.read_predictions(run.root / "predictions" / "mobilenet_v3_small_upright.csv")
+    assert len(kept) == len(table)
+    assert kept["note"].iloc[0] == "mobilenet_v3_small's weights are random"
