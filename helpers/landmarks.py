@@ -90,18 +90,19 @@ def tracks(table, clips, run, jobs=-1):
 
 
 def upright_pictures(table, found, run, side=176):
-    """A face with level eyes for each row of `frames.csv`: list of paths below `features/upright/`, made once.
+    """A face with level eyes for each row of `frames.csv`: list of paths below `features/upright/`.
 
-    `found` is what `tracks` gave. Where no face was found it is a square from the picture's middle.
+    `found` is what `tracks` gave. Where no face was found it is a square from the picture's middle. Each is made once,
+    and again where its frame is newer.
     """
     folder, paths = run.path("features", "upright", "face").parent, []
     for clip, part in table.groupby("clip", sort=False):
         for row, k in zip(part.itertuples(), nearest(found[clip], part["time_s"]), strict=True):
-            path = folder / Path(row.path).name
+            path, frame = folder / Path(row.path).name, run.root / row.path
             paths.append(path)
-            if not path.exists():
+            if not path.exists() or path.stat().st_mtime_ns < frame.stat().st_mtime_ns:
                 with replacing(path, "wb") as file:
-                    upright(_open(run.root / row.path), found[clip].points[k], side).save(file, "JPEG", quality=95)
+                    upright(_open(frame), found[clip].points[k], side).save(file, "JPEG", quality=95)
     return paths
 
 

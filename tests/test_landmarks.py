@@ -123,7 +123,7 @@ def test_where_a_clip_is_gone_or_broken_its_kept_frames_are_taken(run, clips, ta
     assert landmarks.of_clip(broken, run.root) is None
 
 
-def test_upright_pictures_are_made_once(run, clips, table):
+def test_upright_pictures_are_made_once_and_again_where_a_frame_is_newer(run, clips, table):
     found = landmarks.tracks(table, clips, run, jobs=1)
     paths = landmarks.upright_pictures(table, found, run)
     assert len(set(paths)) == len(table)
@@ -131,3 +131,6 @@ def test_upright_pictures_are_made_once(run, clips, table):
     before = pd.Series([path.stat().st_mtime_ns for path in paths])
     assert landmarks.upright_pictures(table, found, run) == paths
     assert before.equals(pd.Series([path.stat().st_mtime_ns for path in paths]))
+    os.utime(run.root / table["path"][1])  # a frame that was cut again
+    landmarks.upright_pictures(table, found, run)
+    assert [path.stat().st_mtime_ns != then for path, then in zip(paths, before, strict=True)].index(True) == 1
