@@ -36,5 +36,5 @@ $(INSTALLED): requirements.txt requirements-cluster.txt $(CONSTRAINTS)
 	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "$(PYTHON) is $$('$(PYTHON)' -V 2>&1), and 3.11, 3.12 or 3.13 is needed: name one, as in make PYTHON=python3.12"; exit 1; }
 	@rm -rf .venv && '$(PYTHON)' -m venv .venv >/dev/null || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "Installing the environment into .venv (once; with PyTorch 6 GB on Linux) …"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-cluster.txt -c $(CONSTRAINTS)
+	@$(PY) -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -r requirements-cluster.txt -c $(CONSTRAINTS)
 	@touch $@

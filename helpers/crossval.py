@@ -116,6 +116,8 @@ def of_movement(found, table, run):
         first = table.groupby("clip").head(1).set_index("clip").loc[numbers.index]
         labels, _ = labels_and_rows(first)
         actors, learn = first["actor"].to_numpy(), np.flatnonzero(numbers.index.isin(train))
+        if len(set(labels[learn])) < 2:  # there is nothing to tell apart
+            return {}
         kinds = {"landmarks": movement.plain(numbers), "beyond_calibrated": movement.calibrated(numbers, actors)}
         for name, kind in kinds.items():
             on_faces = actors[learn] if name == "landmarks" else None

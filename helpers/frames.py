@@ -100,7 +100,8 @@ def _prepare(clips, root, split, jobs):
         delayed(_cut)(name, clips[name], root, drafts, split) for name in todo
     )
     failed = []
-    with warnings.catch_warnings(), closing(work), open(journal, "a", encoding="utf-8") as file:
+    # the outer writing() is for the journal's own end: what a full disk did not take is tried again as it is closed
+    with writing(journal), warnings.catch_warnings(), closing(work), open(journal, "a", encoding="utf-8") as file:
         warnings.filterwarnings("ignore", ".*tasks which were still", UserWarning)  # where an error ends it
         for name, record in tqdm(work, total=len(todo), desc="clips", file=sys.stdout, disable=not todo):
             if "problem" in record:

@@ -7,6 +7,7 @@ import pytest
 from helpers import crossval
 from helpers.features import Features
 from helpers.frames import prepare, read_frames
+from helpers.movement import CALIBRATED
 from helpers.ravdess import CLASSES, find_clips
 from helpers.scoring import clip_accuracy, counts_by_actor, differing, read_all_predictions, write_predictions
 from helpers.workspace import SAMPLE, Run, UserError
@@ -110,7 +111,7 @@ def test_counts_are_kept_by_data_and_the_runs_own_come_first(frames, run, monkey
 
 
 def test_make_crossval_tests_every_model_on_every_actor(tmp_path, monkeypatch, capsys):
-    clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1, 2, 3), each=2))
+    clips, _ = find_clips(some_clips(tmp_path / "clips", actors=(1, 2, 3), each=3))
     run = Run(tmp_path / "clips", tmp_path / "runs" / "clips")
     prepare(clips, run.root)
     for name in ("SHORT", "SHORT_CNN", "FINE_TUNING"):
@@ -119,18 +120,20 @@ def test_make_crossval_tests_every_model_on_every_actor(tmp_path, monkeypatch, c
     monkeypatch.setenv("DATA", str(run.data))
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
     crossval.main()
-    models = ["alexnet", "alexnet_2020", "alexnet_lightgbm", "clip_lightgbm", "cnn", "cnn_lightgbm"]
+    models = ["alexnet", "alexnet_2020", "alexnet_lightgbm", "beyond", "beyond_calibrated", "clip_lightgbm"]
+    models += ["cnn", "cnn_lightgbm", "landmarks"]
     found = read_all_predictions(run.root / "crossval")
     assert list(found) == models and not list((run.root / "crossval").glob("*.pth"))
     frames = read_frames(run.root / "frames.csv")
     for model, table in found.items():
         assert not differing(table, frames, split=False) and len(table) == len(frames)
-        note = "3 folds" if model.startswith("cnn") else "random trunk; 3 folds"
+        note = "3 folds" if model.startswith(("cnn", "landmarks")) else "random trunk; 3 folds"
+        note = f"{CALIBRATED}; 3 folds" if model == "beyond_calibrated" else note
         assert set(table["note"]) == {note}
         if model == "clip_lightgbm":
             assert table.groupby("clip")["predicted"].nunique().eq(1).all()
     kept = pd.read_csv(crossval.KEPT)
-    assert sorted(set(kept["model"])) == models and set(kept["data"]) == {"clips"} and len(kept) == 18
+    assert sorted(set(kept["model"])) == models and set(kept["data"]) == {"clips"} and len(kept) == 27
     assert "of 3 actors" in capsys.readouterr().out
     monkeypatch.setattr(crossval, "fit", lambda *args: pytest.fail("all is kept"))
     crossval.main()

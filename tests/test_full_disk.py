@@ -3,11 +3,14 @@
 The disks are real ones of a few hundred kilobytes (tmpfs), so whoever runs this must be allowed to mount them.
 """
 
+import contextlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -70,6 +73,15 @@ def test_frames(disk, clips, whole):
     remount("size=10m")
     _, failed = frames.prepare(find_clips(clips)[0], folder / "clips")
     assert not failed and tree(folder / "clips") == tree(whole)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_journal_that_cannot_even_be_closed(clips, tmp_path, monkeypatch):
+    (tmp_path / "frames.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr(frames, "_read_journal", lambda journal: {})
+    monkeypatch.setattr(frames, "replacing", lambda path: contextlib.nullcontext(io.StringIO()))
+    with pytest.raises(UserError, match=FULL):
+        frames.prepare(find_clips(clips)[0], tmp_path)
 
 
 def test_what_is_kept_of_pictures(disk, whole):
