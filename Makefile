@@ -37,4 +37,5 @@ $(INSTALLED): requirements.txt requirements-cluster.txt $(CONSTRAINTS)
 	@rm -rf .venv && '$(PYTHON)' -m venv .venv >/dev/null || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "Installing the environment into .venv (once; with PyTorch 6 GB on Linux) …"
 	@$(PY) -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -r requirements-cluster.txt -c $(CONSTRAINTS)
+	@$(PY) -m compileall -qq -j 0 .venv/lib >/dev/null 2>&1 || true # in parallel, where pip compiles one file after another
 	@touch $@
