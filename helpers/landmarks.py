@@ -26,7 +26,7 @@ from helpers.workspace import UserError, alone, replacing, shown, writing
 
 FPS = Fraction(5)  # pictures a second: three times those of frames.csv, which are among them (the middle of each three)
 POINTS = 68
-JAW, BROWS, NOSE, EYES, MOUTH = range(17), range(17, 27), range(27, 36), range(36, 48), range(48, 68)
+NOSE = range(27, 36)
 STEADY = [27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45]  # nose and corners of the eyes: an expression moves them least
 RECIPE = f"dlib 68, {FPS} a second, 5 boxes"
 # The face's box is moved and scaled a little, and the points are the mean over these: they tremble less so.
