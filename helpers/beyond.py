@@ -15,8 +15,9 @@ from helpers.evaluation import markdown
 from helpers.ravdess import SPLITS
 from helpers.training import Recipe, labels_and_rows
 from helpers.uncertainty import gain_in_words, intervals
-from helpers.workspace import SEED
+from helpers.workspace import REPOSITORY, SEED, write_table
 
+KEPT = REPOSITORY / "data" / "beyond.csv"
 WHOLE = v2.Compose([v2.PILToTensor()])  # pictures that were made upright are taken as they are
 COMPONENTS = 256  # of what frozen convolutions give, the principal components that are kept
 RECIPE = Recipe(
@@ -63,16 +64,33 @@ class Steps:
         wide = found[found["split"] == split].pivot(index="step", columns="of", values="accuracy")
         return wide.reindex(list(self.tables))[["frames", "clips"]].round(3) if len(wide) else wide
 
-    def markdown(self):
-        """All of it as Markdown, a row a step."""
-        found, rows = self.measured(), []
-        for step, part in found.groupby("step", sort=False):
-            cells = {"Step": step}
-            for row in part.itertuples():
-                ends = f"{row.accuracy:.1%} ({100 * row.low:.1f} to {100 * row.high:.1f})"
-                cells[f"{SPLITS[row.split].capitalize()} {row.of}"] = ends
-            rows.append(cells | {"Note": part["note"].iloc[0]})
-        return markdown(pd.DataFrame(rows))
+
+def steps_markdown(measured):
+    """What `Steps.measured` gave as Markdown, a row a step."""
+    rows = []
+    for step, part in measured.groupby("step", sort=False):
+        cells = {"Step": step}
+        for row in part.itertuples():
+            ends = f"{row.accuracy:.1%} ({100 * row.low:.1f} to {100 * row.high:.1f})"
+            cells[f"{SPLITS[row.split].capitalize()} {row.of}"] = ends
+        rows.append(cells | {"Note": part["note"].iloc[0]})
+    return markdown(pd.DataFrame(rows))
+
+
+def keep(run):
+    """Put what 06 measured in a run into `KEPT`, in place of that of the same data; nothing, before 06 has run."""
+    file = run.root / "beyond" / "steps.csv"
+    if file.exists():
+        steps = pd.read_csv(file, keep_default_na=False).assign(data=run.title).round(4)
+        write_table(KEPT, pd.concat([*kept(run.title).values(), steps]))
+
+
+def kept(but):
+    """What `KEPT` holds of other data than `but`: {data: what `Steps.measured` gave, with the data as a column}."""
+    if not KEPT.exists():
+        return {}
+    steps = pd.read_csv(KEPT, keep_default_na=False)
+    return {data: part for data, part in steps.groupby("data", sort=False) if data != but}
 
 
 def frame_answers(numbers, table):

@@ -1,7 +1,8 @@
 """All actors in turn: each frame is named by a model that was trained without its actor.
 
 02 and 03 do this for the networks that learn from what is kept of each frame. `python -m helpers.crossval` (`make
-crossval`) does it for the fine-tuned AlexNet and its trees too, and keeps DATA's accuracies in `data/crossval.csv`.
+crossval`) does it for the fine-tuned AlexNet and its trees too, and keeps DATA's accuracies in `data/crossval.csv`, and
+those of 06's steps in `data/beyond.csv`.
 """
 
 import sys
@@ -217,6 +218,7 @@ def main():
         print(f"{what}, {len(folds(table))} folds:", flush=True)
         predictions |= call()
     keep(predictions, run)
+    beyond.keep(run)
     for model, found in predictions.items():
         right = (found["predicted"] == found["label"]).mean()
         print(f"{model:<20}{right:>7.1%} of {len(found):,} frames of {found['actor'].nunique()} actors")

@@ -28,7 +28,8 @@ FPS = Fraction(5)  # pictures a second: three times those of frames.csv, which a
 POINTS = 68
 NOSE = range(27, 36)
 STEADY = [27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45]  # nose and corners of the eyes: an expression moves them least
-RECIPE = f"dlib 68, {FPS} a second, 5 boxes"
+RECIPE = f"dlib 68, {FPS} a second, 5 boxes, 400 pixels"
+LARGE = 400  # pixels of the square in which the points are looked for; the face's box is half as wide
 # The face's box is moved and scaled a little, and the points are the mean over these: they tremble less so.
 NUDGES = ((0, 0, 1), (-0.03, -0.03, 1.03), (0.03, -0.03, 0.97), (-0.03, 0.03, 0.97), (0.03, 0.03, 1.03))
 FIXED = (0.5, 0.52, 0.24)  # where no face is found, a box: its middle and its side, as shares of the picture's size
@@ -191,14 +192,11 @@ def _box(grey):
 def _points(grey, x, y, width):
     """The 68 points in one box: array (68, 2). dlib rounds to whole pixels, so it is shown the face enlarged."""
     _, predictor = _models()
-    side, scale = 600, 300 / width
-    corner = np.array([x - width, y - width])
-    numbers = 1 / scale, 0, corner[0], 0, 1 / scale, corner[1]
-    large = np.asarray(grey.transform((side, side), Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR))
-    found = []
+    left, top, size = round(x - width), round(y - width), round(2 * width)
+    large = grey.crop((left, top, left + size, top + size)).resize((LARGE, LARGE), Image.Resampling.BILINEAR)
+    large, found = np.asarray(large), []
     for right, down, zoom in NUDGES:
-        middle = 300 + 300 * np.array([right, down])
-        edges = [*(middle - 150 * zoom), *(middle + 150 * zoom)]
-        shape = predictor(large, dlib.rectangle(*(round(edge) for edge in edges)))
+        middle, half = LARGE / 2 * (1 + np.array([right, down])), LARGE / 4 * zoom
+        shape = predictor(large, dlib.rectangle(*(round(edge) for edge in [*(middle - half), *(middle + half)])))
         found.append([(point.x, point.y) for point in shape.parts()])
-    return np.mean(found, axis=0) / scale + corner
+    return np.mean(found, axis=0) * size / LARGE + [left, top]

@@ -117,6 +117,9 @@ def test_make_crossval_tests_every_model_on_every_actor(tmp_path, monkeypatch, c
     for name in ("SHORT", "SHORT_CNN", "FINE_TUNING"):
         monkeypatch.setattr(crossval, name, replace(getattr(crossval, name), epochs=1))
     monkeypatch.setattr(crossval, "KEPT", tmp_path / "crossval.csv")
+    monkeypatch.setattr(crossval.beyond, "KEPT", tmp_path / "beyond.csv")
+    steps = "step,note,split,of,accuracy,low,high\na step,,test,clips,0.5,0.4,0.6\n"  # as 06 leaves them
+    run.path("beyond", "steps.csv").write_text(steps)
     monkeypatch.setenv("DATA", str(run.data))
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
     crossval.main()
@@ -134,6 +137,7 @@ def test_make_crossval_tests_every_model_on_every_actor(tmp_path, monkeypatch, c
             assert table.groupby("clip")["predicted"].nunique().eq(1).all()
     kept = pd.read_csv(crossval.KEPT)
     assert sorted(set(kept["model"])) == models and set(kept["data"]) == {"clips"} and len(kept) == 27
+    assert list(crossval.beyond.kept("drawn sample")) == ["clips"]
     assert "of 3 actors" in capsys.readouterr().out
     monkeypatch.setattr(crossval, "fit", lambda *args: pytest.fail("all is kept"))
     crossval.main()

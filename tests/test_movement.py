@@ -11,7 +11,7 @@ import torch
 from helpers import beyond, crossval, finetune, frames, landmarks, movement, networks, scoring, training
 from helpers.landmarks import Track
 from helpers.ravdess import CLASSES, find_clips
-from helpers.workspace import SAMPLE, Run, UserError
+from helpers.workspace import SAMPLE, Run, UserError, write_table
 from tests.test_frames import some_clips
 
 ACTORS = range(1, 9)
@@ -184,9 +184,9 @@ def frames_of(moves):
     return pd.DataFrame(rows)
 
 
-def test_steps_are_kept_and_measured(moves, labels, actors, tmp_path):
-    table = frames_of(moves)
-    steps = beyond.Steps(Run(tmp_path, tmp_path / "run"), table)
+def test_steps_are_kept_and_measured(moves, labels, actors, tmp_path, monkeypatch):
+    table, run = frames_of(moves), Run(tmp_path / "some clips", tmp_path / "run")
+    steps = beyond.Steps(run, table)
     _, clip_labels, rows = beyond.sequences(table, moves)
     assert np.array_equal(clip_labels, labels)
     numbers = movement.plain(movement.summary(moves))
@@ -198,7 +198,15 @@ def test_steps_are_kept_and_measured(moves, labels, actors, tmp_path):
     right = (p.to_numpy().argmax(axis=1) == labels)[rows["test"]].mean()
     assert found.query("step == 'all of a clip' and of == 'clips'")["accuracy"].item() == pytest.approx(right)
     assert steps.table("test").index.tolist() == ["all of a clip", "of a frame"]
-    assert "a note" in steps.markdown()
+    assert "a note" in beyond.steps_markdown(found)
+    monkeypatch.setattr(beyond, "KEPT", tmp_path / "beyond.csv")
+    beyond.keep(run)
+    assert beyond.kept("other data") == {}  # the notebook has not written its measure
+    write_table(tmp_path / "run" / "beyond" / "steps.csv", found)
+    for title in ("some clips", "other data", "some clips"):
+        beyond.keep(Run(tmp_path / title, tmp_path / "run"))
+    assert list(beyond.kept("some clips")) == ["other data"] and list(beyond.kept("other data")) == ["some clips"]
+    assert beyond.steps_markdown(beyond.kept("other data")["some clips"]) == beyond.steps_markdown(found)
     kept = scoring.read_predictions(tmp_path / "run" / "beyond" / "00_all_of_a_clip.csv")
     assert len(kept) == len(table)
 
