@@ -81,7 +81,7 @@ def keep(run):
     """Put what 06 measured in a run into `KEPT`, in place of that of the same data; nothing, before 06 has run."""
     file = run.root / "beyond" / "steps.csv"
     if file.exists():
-        steps = pd.read_csv(file, keep_default_na=False).assign(data=run.title).round(4)
+        steps = pd.read_csv(file, keep_default_na=False).assign(data=run.title).round(6)
         write_table(KEPT, pd.concat([*kept(run.title).values(), steps]))
 
 

@@ -135,11 +135,13 @@ def on_every_face(numbers, actors):
 
     Of where the landmarks are in the mean, the actor's own mean goes and that of another of these actors comes.
     """
-    shape = numbers.filter(regex="^mean_shape_")
-    means = shape.groupby(np.asarray(actors)).mean()
-    bare = shape - means.loc[actors].to_numpy()
-    parts = [numbers.assign(**dict(zip(bare, (bare + mean).to_numpy().T, strict=True))) for mean in means.to_numpy()]
-    return pd.concat(parts, ignore_index=True), np.tile(np.arange(len(numbers)), len(means))
+    where = np.flatnonzero(numbers.columns.str.startswith("mean_shape_"))
+    means = numbers.iloc[:, where].groupby(np.asarray(actors)).mean()
+    bare = numbers.iloc[:, where].to_numpy() - means.loc[actors].to_numpy()
+    parts = [numbers.to_numpy(copy=True) for _ in means.index]
+    for part, mean in zip(parts, means.to_numpy(), strict=True):
+        part[:, where] = bare + mean
+    return pd.DataFrame(np.concatenate(parts), columns=numbers.columns), np.tile(np.arange(len(numbers)), len(means))
 
 
 def regression(strength=STRENGTH):
