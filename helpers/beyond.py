@@ -66,14 +66,22 @@ class Steps:
 
 
 def steps_markdown(measured):
-    """What `Steps.measured` gave as Markdown, a row a step."""
-    rows = []
+    """What `Steps.measured` gave as Markdown, a row a step.
+
+    A step's gain is what it has over the best step before it, on validation clips; calibrated steps are apart.
+    """
+    rows, best = [], {}
     for step, part in measured.groupby("step", sort=False):
-        cells = {"Step": step}
+        cells, note = {"Step": step}, part["note"].iloc[0]
         for row in part.itertuples():
             ends = f"{row.accuracy:.1%} ({100 * row.low:.1f} to {100 * row.high:.1f})"
             cells[f"{SPLITS[row.split].capitalize()} {row.of}"] = ends
-        rows.append(cells | {"Note": part["note"].iloc[0]})
+            if (row.split, row.of) == ("val", "clips"):
+                kind = movement.CALIBRATED in note
+                gain = 100 * (row.accuracy - best.get(kind, row.accuracy))
+                cells["Gain"] = "" if kind not in best else f"{gain:+.1f}" if gain > 0 else "none"
+                best[kind] = max(row.accuracy, best.get(kind, 0))
+        rows.append(cells | {"Note": note})
     return markdown(pd.DataFrame(rows))
 
 

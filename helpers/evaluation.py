@@ -255,7 +255,7 @@ def in_turn_in_words(in_turn, data):
     for model, table in in_turn.items():
         clips, (low, high) = clip_accuracy(table, "test"), intervals(table, "test")["accuracy"]
         lines.append(
-            f"**{model}**, each of {table['actor'].nunique()} actors of the {data_of(data, table)} tested once: "
+            f"**{model}** ({data_of(data, table)}): of {table['actor'].nunique()} actors, each tested once, "
             f"{(table['predicted'] == table['label']).mean():.1%} of frames (95 % interval {100 * low:.1f} to "
             f"{100 * high:.1f} %), {clips:.1%} of clips."
         )

@@ -260,7 +260,8 @@ def reliability(curves, heading):
 def accuracy_table(shares, heading):
     """Accuracy of each model (rows) on each actor (columns) in percent, as a heat map; a DataFrame of shares."""
     figure, ax = plt.subplots(figsize=(WIDTH, 0.32 * len(shares) + 1.3))
-    style = {"cmap": "cividis", "vmin": 0, "vmax": 1, "linewidths": 0.5, "annot_kws": {"fontsize": "x-small"}}
+    style = {"cmap": "cividis", "vmin": 0, "vmax": 1, "linewidths": 0.5, "annot_kws": {"fontsize": "xx-small"}}
+    shares = shares.rename(index=lambda name: name.replace(", ", ",\n"))  # a long note leaves the cells no room
     bar = {"label": "accuracy", "ticks": (0, 0.5, 1)}
     sns.heatmap(shares, ax=ax, annot=100 * shares, fmt=".0f", cbar_kws=bar, **style)
     ax.set(xlabel="actor (odd: male, even: female); percent of frames", ylabel="")

@@ -198,7 +198,8 @@ def test_steps_are_kept_and_measured(moves, labels, actors, tmp_path, monkeypatc
     right = (p.to_numpy().argmax(axis=1) == labels)[rows["test"]].mean()
     assert found.query("step == 'all of a clip' and of == 'clips'")["accuracy"].item() == pytest.approx(right)
     assert steps.table("test").index.tolist() == ["all of a clip", "of a frame"]
-    assert "a note" in beyond.steps_markdown(found)
+    text = beyond.steps_markdown(found)
+    assert "a note" in text and "Gain" not in text  # there are no validation actors
     monkeypatch.setattr(beyond, "KEPT", tmp_path / "beyond.csv")
     beyond.keep(run)
     assert beyond.kept("other data") == {}  # the notebook has not written its measure
@@ -206,9 +207,17 @@ def test_steps_are_kept_and_measured(moves, labels, actors, tmp_path, monkeypatc
     for title in ("some clips", "other data", "some clips"):
         beyond.keep(Run(tmp_path / title, tmp_path / "run"))
     assert list(beyond.kept("some clips")) == ["other data"] and list(beyond.kept("other data")) == ["some clips"]
-    assert beyond.steps_markdown(beyond.kept("other data")["some clips"]) == beyond.steps_markdown(found)
+    assert beyond.steps_markdown(beyond.kept("other data")["some clips"]) == text
     kept = scoring.read_predictions(tmp_path / "run" / "beyond" / "00_all_of_a_clip.csv")
     assert len(kept) == len(table)
+
+
+def test_a_steps_gain_is_over_the_best_before_it_and_calibrated_ones_are_apart():
+    steps = ("a", 0.5, ""), ("b", 0.4, ""), ("c", 0.45, "x"), ("d", 0.7, movement.CALIBRATED), ("e", 0.62, "")
+    rows = [[step, note, "val", "clips", share, 0.1, 0.9] for step, share, note in steps]
+    columns = ["step", "note", "split", "of", "accuracy", "low", "high"]
+    lines = beyond.steps_markdown(pd.DataFrame(rows, columns=columns)).splitlines()
+    assert [line.split(" | ")[2].strip() for line in lines] == ["Gain", "-", "", "none", "none", "", "+12.0"]
 
 
 def test_frames_that_show_more_count_more(moves):
