@@ -70,7 +70,8 @@ def steps_markdown(measured):
 
     A step's gain is what it has over the best step before it, on validation clips; calibrated steps are apart.
     """
-    rows, best = [], {}
+    rows: list[dict] = []
+    best: dict[bool, float] = {}
     for step, part in measured.groupby("step", sort=False):
         cells, note = {"Step": step}, part["note"].iloc[0]
         for row in part.itertuples():
