@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchvision.transforms import v2
 
-from helpers import landmarks, movement, scoring
+from helpers import landmarks, movement, overtime, scoring
 from helpers.evaluation import markdown
 from helpers.ravdess import SPLITS
 from helpers.training import Recipe, labels_and_rows
@@ -175,10 +175,10 @@ def _softmax(logits):
 
 
 def sequences(table, moves):
-    """Clips for the networks over time: (`movement.Sequences`, labels of the clips, their rows by split)."""
+    """Clips for the networks over time: (`overtime.Sequences`, labels of the clips, their rows by split)."""
     first = table.groupby("clip").head(1).set_index("clip").loc[list(moves)]
     labels, rows = labels_and_rows(first)
-    return movement.Sequences(list(moves.values()), rows["train"]), labels, rows
+    return overtime.Sequences(list(moves.values()), rows["train"]), labels, rows
 
 
 def in_words(steps, chosen, data):

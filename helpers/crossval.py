@@ -113,18 +113,20 @@ def of_movement(found, table, run):
     for rows in dealt:
         train = set(table["clip"].iloc[rows["train"]])
         face = movement.mean_face([track for clip, track in found.items() if clip in train])
-        numbers = movement.summary({clip: movement.movement(track, face) for clip, track in found.items()})
-        first = table.groupby("clip").head(1).set_index("clip").loc[numbers.index]
+        moves = {clip: movement.movement(track, face) for clip, track in found.items()}
+        course, summary = movement.course(moves), movement.summary(moves)
+        first = table.groupby("clip").head(1).set_index("clip").loc[course.index]
         labels, _ = labels_and_rows(first)
-        actors, learn = first["actor"].to_numpy(), np.flatnonzero(numbers.index.isin(train))
-        if len(set(labels[learn])) < 2:  # there is nothing to tell apart
+        learn = {"train": np.flatnonzero(course.index.isin(train))}
+        if len(set(labels[learn["train"]])) < 2:  # there is nothing to tell apart
             return {}
-        kinds = {"landmarks": movement.plain(numbers), "beyond_calibrated": movement.calibrated(numbers, actors)}
-        for name, kind in kinds.items():
-            on_faces = actors[learn] if name == "landmarks" else None
-            model = movement.fit_clips(kind.iloc[learn], labels[learn], on_faces)
-            answers = pd.DataFrame(movement.answers(model, kind), numbers.index)
-            p[name][rows["test"]] = answers.loc[table["clip"].iloc[rows["test"]]]
+        less = [movement.calibrated(numbers, first["actor"]) for numbers in (course, summary)]
+        answers = {
+            "landmarks": beyond.clip_answers(course, labels, learn),
+            "beyond_calibrated": beyond.together(*(beyond.clip_answers(numbers, labels, learn) for numbers in less)),
+        }
+        for name, of_clips in answers.items():
+            p[name][rows["test"]] = of_clips.loc[table["clip"].iloc[rows["test"]]]
     if not dealt:
         return {}
     everyone, kept = table.assign(split="test"), {}

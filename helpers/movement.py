@@ -1,8 +1,10 @@
 """What a face does over a clip: its landmarks on one mean face, what came before, and whose face it is.
 
 A clip is described by a row of numbers, and logistic regression tells its class. What stands in the way is identity:
-a mouth may hang because its owner is sad, or because it always does. Two remedies: clips of one actor are put on other
-actors' faces while it learns, or the mean of an actor's own clips, whose classes nobody needs to know, is taken off.
+a mouth may hang because its owner is sad, or because it always does. Three remedies: clips of one actor are put on
+other actors' faces while it learns (`on_every_face`); a clip is described by its course around its own middle, in
+measures that an expression moves more than a face's build does (`course`); or the mean of an actor's own clips, whose
+classes nobody needs to know, is taken off (`calibrated`).
 """
 
 import tempfile
@@ -11,21 +13,39 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import nn
 
 from helpers import landmarks
-from helpers.features import device, digest
 from helpers.ravdess import CLASSES
-from helpers.workspace import SEED, UserError, replacing, shown
+from helpers.workspace import UserError, replacing, shown
 
 ONSET = 0.5  # seconds: as long a clip is taken to be calm at its start
 # scikit-learn's C, 1 / the penalty, chosen on the actors 1 to 19 of the moving stills
 STRENGTH, STRENGTH_ON_FACES = 0.01, 0.002  # a clip on 14 faces counts 14 times
 COORDINATES = 2 * landmarks.POINTS
+PARTS = 10  # of a clip, equally long, in `course`
+MEASURES = {  # name: (coordinate, the mean of these points, less that of these); y runs downwards from the nose
+    "inner brow, right": ("y", [20, 21], []),
+    "inner brow, left": ("y", [22, 23], []),
+    "outer brow, right": ("y", [17, 18], []),
+    "outer brow, left": ("y", [25, 26], []),
+    "between the brows": ("x", [22], [21]),
+    "eye, right": ("y", [40, 41], [37, 38]),
+    "eye, left": ("y", [46, 47], [43, 44]),
+    "width of the nose": ("x", [35], [31]),
+    "wings of the nose": ("y", [31, 35], []),
+    "corner of the mouth, right": ("y", [48], []),
+    "corner of the mouth, left": ("y", [54], []),
+    "width of the mouth": ("x", [54], [48]),
+    "between the lips": ("y", [65, 66, 67], [61, 62, 63]),
+    "upper lip": ("y", [50, 51, 52], []),
+    "lower lip": ("y", [56, 57, 58], []),
+    "chin": ("y", [7, 8, 9], []),
+    "width of the jaw": ("x", [13], [3]),
+}
+HEAD = ["head, x", "head, y", "head, size", "head, tilt"]
 CALIBRATED = "with the person's other clips"  # unlabelled: the note of such predictions
 
 
@@ -119,6 +139,37 @@ def summary(moves):
     return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
 
+def measures(move):
+    """What is measured of each picture: array (n, 21), in the order of `MEASURES` and `HEAD`; in eye distances."""
+    x, y = move.shape[:, : landmarks.POINTS], move.shape[:, landmarks.POINTS :]
+    taken = [({"x": x, "y": y}[coordinate], points, less) for coordinate, points, less in MEASURES.values()]
+    means = [at[:, points].mean(axis=1) - (at[:, less].mean(axis=1) if less else 0) for at, points, less in taken]
+    return np.column_stack([*means, move.head])
+
+
+def course(moves):
+    """How each clip goes, in numbers: DataFrame (clips, features). `moves` is {clip: Movement}.
+
+    Its length in seconds and, of each of `MEASURES` and `HEAD`, the mean over the clip. All else is relative to the
+    median over the clip, so that it says little of whose face it is: the 5 and 95 % quantiles (low and high), the
+    logarithms of the spread and of the speed (the mean step between pictures), and the mean in each of `PARTS` parts.
+    """
+    rows = {}
+    for clip, move in moves.items():
+        x = measures(move)
+        around = x - np.median(x, axis=0)
+        speed = np.abs(np.diff(around, axis=0)).mean(axis=0) if len(x) > 1 else np.zeros(x.shape[1])
+        low, high = np.quantile(around, [0.05, 0.95], axis=0)
+        moments = np.linspace(move.times[0], move.times[-1], 4 * PARTS)
+        between = np.column_stack([np.interp(moments, move.times, one) for one in around.T])
+        kinds = {"mean": x.mean(axis=0), "low": low, "high": high}
+        kinds |= {"spread": np.log(around.std(axis=0) + 1e-3), "speed": np.log(speed + 1e-3)}
+        kinds |= {f"part {k}": part for k, part in enumerate(between.reshape(PARTS, 4, -1).mean(axis=1), 1)}
+        rows[clip] = np.concatenate([[move.times[-1]], *kinds.values()])
+    names = ["length", *(f"{kind} of {name}" for kind in kinds for name in (*MEASURES, *HEAD))]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+
 def plain(numbers):
     """Of a `summary` what is used of a person never seen: how far a landmark goes, and not how low and how high."""
     return numbers.filter(regex="^(?!low_|high_)")
@@ -150,11 +201,11 @@ def regression(strength=STRENGTH):
 
 
 def fit_clips(numbers, labels, actors=None):
-    """A regression on clips; with `actors` it learns each clip on every actor's face.
+    """A regression on clips; with `actors` it learns each clip on every actor's face (`on_every_face`).
 
     Parameters
     ----------
-    numbers : DataFrame (n, f) of training clips, as `plain` gives it (or `calibrated`, which needs no actors)
+    numbers : DataFrame (n, f) of training clips: a `course`; or `plain` of a `summary`, which may have actors
     labels : int array (n,), places in `CLASSES`
     actors : array (n,), or None
     """
@@ -172,75 +223,6 @@ def answers(model, numbers):
     p = np.zeros((len(numbers), len(CLASSES)))
     p[:, model.classes_] = model.predict_proba(np.asarray(numbers))
     return p
-
-
-# --- networks over time -----------------------------------------------------------------------------------------------
-
-
-class Sequences:
-    """Clips as one array for `training.fit`: `sequences[indices]` is a float tensor (m, longest, features + 1).
-
-    The last number of each step is 1 where the clip has a picture and 0 after its end.
-    """
-
-    def __init__(self, moves, scale_by):
-        """`scale_by`: which clips, by place, mean and spread are taken from."""
-        steps = [np.hstack([m.shape, m.since_calm, m.head - m.calm[1]]) for m in moves]
-        known = np.concatenate([steps[i] for i in scale_by])
-        mean, spread = known.mean(axis=0), known.std(axis=0) + 1e-6
-        self.table = np.zeros((len(steps), max(map(len, steps)), steps[0].shape[1] + 1), np.float32)
-        for row, step in zip(self.table, steps, strict=True):
-            row[: len(step), :-1], row[: len(step), -1] = (step - mean) / spread, 1
-        self.key = digest(self.table.tobytes())
-
-    def __len__(self):
-        return len(self.table)
-
-    def __getitem__(self, indices):
-        return torch.from_numpy(self.table[indices]).to(device())
-
-
-class OverTime(nn.Module):
-    """A clip's steps (n, t, features + 1) to logits (n, 5). `kind` is what happens between the steps.
-
-    `"pooling"` nothing; `"gru"` a recurrent layer, both ways (Cho et al., 2014, arXiv:1406.1078); `"convolution"` three
-    layers of convolution over time (Bai et al., 2018, arXiv:1803.01271). Then the mean and the spread over the steps,
-    each weighed by how much it shows, which is learned too (attention: Bahdanau et al., 2015, arXiv:1409.0473).
-    """
-
-    def __init__(self, kind, features, hidden=64, dropout=0.3, seed=SEED):
-        super().__init__()
-        self.kind = kind
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.step = nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Dropout(dropout))
-            width = 2 * hidden if kind == "gru" else hidden
-            if kind == "gru":
-                self.recurrent = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
-            elif kind == "convolution":
-                layers = [nn.Conv1d(hidden, hidden, 3, padding=d, dilation=d) for d in (1, 2, 4)]
-                self.layers = nn.ModuleList(layers)
-            self.shows = nn.Linear(width, 1)
-            self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, len(CLASSES)))
-
-    def forward(self, x):
-        x, there = x[..., :-1], x[..., -1:]
-        h = self.step(x)
-        if self.kind == "gru":
-            lengths = there.sum((1, 2)).long().cpu()
-            packed = nn.utils.rnn.pack_padded_sequence(h, lengths, batch_first=True, enforce_sorted=False)
-            out, _ = self.recurrent(packed)
-            h, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])
-        elif self.kind == "convolution":
-            for layer in self.layers:
-                h = h + nn.functional.gelu(layer((h * there).transpose(1, 2)).transpose(1, 2))
-        weight = self.shows(h).masked_fill(there == 0, -1e9).softmax(1)
-        mean = (weight * h).sum(1)
-        spread = ((weight * (h - mean[:, None]) ** 2).sum(1) + 1e-4).sqrt()
-        return self.head(torch.cat([mean, spread], 1))
-
-
-# --- a new clip -------------------------------------------------------------------------------------------------------
 
 
 def save(model, face, file):
@@ -273,7 +255,7 @@ def predict(clip, file):
     if track is None:
         raise UserError(f"{shown(clip)} is damaged, too long or no clip: see that it plays.")
     move = movement(track, model["face"])
-    numbers = plain(summary({time_s: move.until(time_s) for time_s in move.times})).to_numpy()
+    numbers = course({time_s: move.until(time_s) for time_s in move.times}).to_numpy()
     logits = (numbers - model["mean"]) / model["scale"] @ model["weights"].T + model["bias"]
     p = np.zeros((len(numbers), len(CLASSES)))
     p[:, model["classes"]] = np.exp(logits - logits.max(axis=1, keepdims=True))

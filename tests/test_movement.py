@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import beyond, crossval, finetune, frames, landmarks, movement, networks, scoring, training
+from helpers import beyond, crossval, finetune, frames, landmarks, movement, networks, overtime, scoring, training
 from helpers.landmarks import Track
 from helpers.ravdess import CLASSES, find_clips
 from helpers.workspace import SAMPLE, Run, UserError, write_table
@@ -90,6 +90,36 @@ def test_a_summary_says_mean_range_spread_and_speed():
     assert not movement.calibrated(row.to_frame().T, [1]).filter(regex="^range").size
 
 
+def test_measures_are_what_their_names_say():
+    x, y = np.arange(68.0), 100 + np.arange(68.0)
+    y[[61, 62, 63]], y[[65, 66, 67]] = 3, 7
+    move = movement.Movement(np.zeros(1), np.concatenate([x, y])[None], np.array([[1.0, 2, 3, 4]]))
+    of = dict(zip([*movement.MEASURES, *movement.HEAD], movement.measures(move)[0], strict=True))
+    assert (of["inner brow, right"], of["width of the mouth"], of["between the lips"]) == (120.5, 54 - 48, 4)
+    assert (of["chin"], of["head, x"], of["head, tilt"]) == (108, 1, 4)
+
+
+def test_the_course_of_a_clip_says_what_happens_when_and_but_in_its_mean_not_on_whose_face(moves):
+    shape, times = np.zeros((11, 136)), np.arange(11) / 5
+    shape[6:, 68 + 7 : 68 + 10] = 2.0  # the chin goes down, after more than half of the clip
+    move = movement.Movement(times, shape, np.zeros((11, 4)))
+    other = movement.Movement(times, shape + np.linspace(-1, 1, 136), np.zeros((11, 4)))
+    rows = movement.course({"one": move, "other": other, "short": move.until(0)})
+    one = rows.loc["one"]
+    assert one["length"] == 2
+    assert one["mean of chin"] == pytest.approx(10 / 11)
+    assert (one["low of chin"], one["high of chin"]) == (0, 2)
+    assert [round(one[f"part {k} of chin"], 1) for k in (1, 5, 10)] == [0, 0, 2]
+    assert one["speed of chin"] == pytest.approx(np.log(0.2 + 1e-3))
+    assert one["spread of chin"] > 3 + one["spread of upper lip"]
+    means = rows.columns.str.startswith("mean of ")
+    np.testing.assert_allclose(rows.loc["one", ~means], rows.loc["other", ~means], atol=1e-9)
+    assert np.abs(rows.loc["one", means] - rows.loc["other", means]).max() > 0.2
+    assert np.isfinite(rows).all(axis=None)
+    faces = movement.course(moves)
+    assert (faces.shape[0], faces.shape[1]) == (len(moves), 1 + 21 * (5 + movement.PARTS))
+
+
 def test_on_every_face_each_clip_stands_once_and_the_means_are_the_actors(moves, actors):
     numbers = movement.plain(movement.summary(moves))
     everywhere, rows = movement.on_every_face(numbers, actors)
@@ -110,13 +140,15 @@ def test_calibrated_takes_each_actors_mean_off(moves, actors):
     assert np.abs(numbers.groupby(actors).mean()).max(axis=None) < 1e-9
 
 
-def test_it_learns_what_an_unseen_face_does(moves, labels, actors):
-    numbers, seen = movement.plain(movement.summary(moves)), actors < 7
-    model = movement.fit_clips(numbers[seen], labels[seen], actors[seen])
-    p = movement.answers(model, numbers[~seen])
+@pytest.mark.parametrize("how", ["course", "on every face"])
+def test_it_learns_what_an_unseen_face_does(moves, labels, actors, how):
+    seen = actors < 7
+    numbers = movement.course(moves) if how == "course" else movement.plain(movement.summary(moves))
+    whose = None if how == "course" else actors[seen]
+    p = movement.answers(movement.fit_clips(numbers[seen], labels[seen], whose), numbers[~seen])
     np.testing.assert_allclose(p.sum(axis=1), 1)
     assert (p.argmax(axis=1) == labels[~seen]).mean() > 0.8
-    again = movement.answers(movement.fit_clips(numbers[seen], labels[seen], actors[seen]), numbers[~seen])
+    again = movement.answers(movement.fit_clips(numbers[seen], labels[seen], whose), numbers[~seen])
     assert np.array_equal(p, again)
 
 
@@ -130,9 +162,9 @@ def test_a_class_that_was_never_seen_has_no_probability_and_one_class_is_too_few
 
 @pytest.mark.parametrize("kind", ["pooling", "gru", "convolution"])
 def test_a_network_over_time_does_not_see_past_a_clips_end(moves, kind):
-    sequences = movement.Sequences(list(moves.values()), range(len(moves)))
+    sequences = overtime.Sequences(list(moves.values()), range(len(moves)))
     x = sequences[np.arange(4)].cpu()
-    network = movement.OverTime(kind, x.shape[2] - 1).eval()
+    network = overtime.OverTime(kind, x.shape[2] - 1).eval()
     longer = torch.cat([x, torch.zeros(4, 5, x.shape[2])], dim=1)
     torch.testing.assert_close(network(x), network(longer), rtol=1e-4, atol=1e-5)
     assert network(x).shape == (4, len(CLASSES))
@@ -140,8 +172,8 @@ def test_a_network_over_time_does_not_see_past_a_clips_end(moves, kind):
     assert not torch.allclose(network(x)[0], network(longer)[0], atol=1e-5)
 
 
-def test_a_kept_model_says_of_a_clip_what_the_model_said(moves, face, labels, actors, tmp_path):
-    model = movement.fit_clips(movement.plain(movement.summary(moves)), labels, actors)
+def test_a_kept_model_says_of_a_clip_what_the_model_said(moves, face, labels, tmp_path):
+    model = movement.fit_clips(movement.course(moves), labels)
     movement.save(model, face, tmp_path / "beyond.npz")
     clip = next((SAMPLE / "Actor_20").glob("*.mp4"))
     table = movement.predict(clip, tmp_path / "beyond.npz")
@@ -151,7 +183,7 @@ def test_a_kept_model_says_of_a_clip_what_the_model_said(moves, face, labels, ac
     from helpers.landmarks import of_clip
 
     move = movement.movement(of_clip(clip, tmp_path), face)
-    whole = movement.answers(model, movement.plain(movement.summary({"clip": move})))
+    whole = movement.answers(model, movement.course({"clip": move}))
     np.testing.assert_allclose(table.filter(regex="^p_").iloc[-1], whole[0], atol=1e-9)
 
 
@@ -168,7 +200,7 @@ def test_what_cannot_be_predicted_is_one_sentence_and_nothing_is_executed(face, 
         movement.predict("clip.mp4", tmp_path / "planted.npz")
     assert not (tmp_path / "executed").exists()
 
-    movement.save(movement.fit_clips(movement.plain(movement.summary(moves)), labels), face, tmp_path / "m.npz")
+    movement.save(movement.fit_clips(movement.course(moves), labels), face, tmp_path / "m.npz")
     (tmp_path / "clip.mp4").write_bytes(b"no clip")
     with pytest.raises(UserError, match="damaged"):
         movement.predict(tmp_path / "clip.mp4", tmp_path / "m.npz")
@@ -244,7 +276,7 @@ def test_in_turn_no_actor_is_named_by_a_model_that_saw_them(tracks, moves, tmp_p
     found = crossval.of_movement(tracks, table, Run(tmp_path, tmp_path / "run"))
     assert set(found) == {"landmarks", "beyond_calibrated"}
     dealt = crossval.folds(table)
-    for rows, clips in zip([rows for rows in dealt for _ in range(2)], seen, strict=True):
+    for rows, clips in zip([rows for rows in dealt for _ in range(3)], seen, strict=True):
         tested = {clip.split("-")[1] for clip in table["clip"].iloc[rows["test"]]}
         assert not tested & {clip.split("-")[1] for clip in clips}
     assert (found["landmarks"]["split"] == "test").all()
