@@ -19,7 +19,7 @@ from helpers.frames import dropped, read_frames
 from helpers.images import CNN_TRANSFORM, FACE_TRANSFORM
 from helpers.networks import alexnet_trunk, face_alexnet, report_cnn, report_head
 from helpers.ravdess import CLASSES, find_clips
-from helpers.scoring import counts_by_actor, differing, read_predictions, write_predictions
+from helpers.scoring import counts_by_actor, read_predictions, write_predictions
 from helpers.training import (
     FINE_TUNING,
     REPORT,
@@ -103,12 +103,11 @@ def fine_tuned(inputs, table, run):
 
 
 def of_movement(found, table, run):
-    """Regressions on what each clip's face does (`landmarks`, `beyond_calibrated`), in folds: {model: predictions}.
+    """Regressions on what each clip's face does (`beyond`, `beyond_calibrated`), in folds: {model: predictions}.
 
-    `found` is what `landmarks.tracks` gave; the mean face is made of each fold's training clips. Where the fine-tuned
-    AlexNet's folds are there (`fine_tuned`), `beyond` is both together.
+    `found` is what `landmarks.tracks` gave; the mean face is made of each fold's training clips.
     """
-    notes = {"landmarks": "", "beyond_calibrated": movement.CALIBRATED}
+    notes = {"beyond": "", "beyond_calibrated": movement.CALIBRATED}
     dealt, p = folds(table), {name: np.zeros((len(table), len(CLASSES))) for name in notes}
     for rows in dealt:
         train = set(table["clip"].iloc[rows["train"]])
@@ -122,7 +121,7 @@ def of_movement(found, table, run):
             return {}
         less = [movement.calibrated(numbers, first["actor"]) for numbers in (course, summary)]
         answers = {
-            "landmarks": beyond.clip_answers(course, labels, learn),
+            "beyond": beyond.clip_answers(course, labels, learn),
             "beyond_calibrated": beyond.together(*(beyond.clip_answers(numbers, labels, learn) for numbers in less)),
         }
         for name, of_clips in answers.items():
@@ -133,11 +132,6 @@ def of_movement(found, table, run):
     for name, note in notes.items():
         note = "; ".join(filter(None, (note, f"{len(dealt)} folds")))
         kept[name] = write_predictions(run.path("crossval", f"{name}.csv"), everyone, p[name], note)
-    pixels = run.root / "crossval" / "alexnet.csv"
-    if pixels.exists() and not differing(alexnet := read_predictions(pixels), table, split=False):
-        both = beyond.together(*(beyond.pooled(part) for part in (kept["landmarks"], alexnet))).loc[table["clip"]]
-        file, note = run.path("crossval", "beyond.csv"), alexnet["note"].iloc[0]
-        kept["beyond"] = write_predictions(file, everyone, both.to_numpy(), note)
     return kept
 
 
@@ -184,16 +178,12 @@ def _drop_networks(run, name):
 
 
 def keep(predictions, run):
-    """Put the accuracies of a run into `KEPT`, a row a model and actor, in place of those of the same data."""
-    counts = counts_by_actor(predictions, run.title)
-    if KEPT.exists():
-        before = pd.read_csv(KEPT, keep_default_na=False)
-        counts = pd.concat([before[before["data"] != run.title], counts])
-    write_table(KEPT, counts)
+    """Put the accuracies of a run into `KEPT`, a row a model and actor, in place of those of the same data and models."""
+    write_table(KEPT, counted(predictions, run.title))
 
 
 def counted(predictions, data):
-    """`counts_by_actor` of a run's predictions, and after them what `KEPT` holds of other data and models."""
+    """`counts_by_actor` of a run's predictions, and with them what `KEPT` holds of other data and models."""
     counts = counts_by_actor(predictions, data)
     if not KEPT.exists():
         return counts

@@ -102,11 +102,12 @@ def test_counts_are_kept_by_data_and_the_runs_own_come_first(frames, run, monkey
     pd.testing.assert_frame_equal(crossval.counted({"m": table}, run.title), counts)  # nothing is kept yet
     crossval.keep({"m": table, "long": table}, run)
     crossval.keep({"m": table}, Run(tmp_path / "other-data", tmp_path / "other-data"))
-    crossval.keep({"m": table.assign(predicted="Sad"), "long": table}, run)
+    crossval.keep({"m": table.assign(predicted="Sad")}, run)  # what "long" was measured to be stays
     kept = pd.read_csv(crossval.KEPT, keep_default_na=False)
     assert dict(kept.groupby("data").size()) == {"drawn sample": 2 * ACTORS, "other data": ACTORS}
     merged = crossval.counted({"m": table}, run.title).groupby(["data", "model"], sort=False)["right"].sum()
     assert list(merged.index) == [("drawn sample", "m"), ("other data", "m"), ("drawn sample", "long")]
+    assert kept.set_index(["data", "model"])["right"]["drawn sample", "long"].sum() == counts["right"].sum()
     assert merged["drawn sample", "m"] == counts["right"].sum()
 
 
@@ -124,19 +125,19 @@ def test_make_crossval_tests_every_model_on_every_actor(tmp_path, monkeypatch, c
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
     crossval.main()
     models = ["alexnet", "alexnet_2020", "alexnet_lightgbm", "beyond", "beyond_calibrated", "clip_lightgbm"]
-    models += ["cnn", "cnn_lightgbm", "landmarks"]
+    models += ["cnn", "cnn_lightgbm"]
     found = read_all_predictions(run.root / "crossval")
     assert list(found) == models and not list((run.root / "crossval").glob("*.pth"))
     frames = read_frames(run.root / "frames.csv")
     for model, table in found.items():
         assert not differing(table, frames, split=False) and len(table) == len(frames)
-        note = "3 folds" if model.startswith(("cnn", "landmarks")) else "random trunk; 3 folds"
+        note = "3 folds" if model.startswith(("cnn", "beyond")) else "random trunk; 3 folds"
         note = f"{CALIBRATED}; 3 folds" if model == "beyond_calibrated" else note
         assert set(table["note"]) == {note}
         if model == "clip_lightgbm":
             assert table.groupby("clip")["predicted"].nunique().eq(1).all()
     kept = pd.read_csv(crossval.KEPT)
-    assert sorted(set(kept["model"])) == models and set(kept["data"]) == {"clips"} and len(kept) == 27
+    assert sorted(set(kept["model"])) == models and set(kept["data"]) == {"clips"} and len(kept) == 24
     assert list(crossval.beyond.kept("drawn sample")) == ["clips"]
     assert "of 3 actors" in capsys.readouterr().out
     monkeypatch.setattr(crossval, "fit", lambda *args: pytest.fail("all is kept"))
