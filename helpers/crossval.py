@@ -178,7 +178,7 @@ def _drop_networks(run, name):
 
 
 def keep(predictions, run):
-    """Put the accuracies of a run into `KEPT`, a row a model and actor, in place of those of the same data and models."""
+    """Put a run's accuracies into `KEPT`, a row a model and actor, in place of those of the same data and models."""
     write_table(KEPT, counted(predictions, run.title))
 
 
